@@ -1,0 +1,104 @@
+"""What changes during a simulation, and what may be chosen at one time."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physim.checks import check_shape
+
+
+@dataclass(frozen=True)
+class ParticleState:
+    """Material points at one time; all tensors share one dtype and one device.
+
+    Attributes:
+        x: positions [m], (n, 3).
+        v: velocities [m/s], (n, 3).
+        C: APIC affine velocity [1/s], (n, 3, 3).
+        F: elastic deformation gradient [-], (n, 3, 3).
+        h: law history, components named by the law, (n, k); k may be 0.
+        t: time [s].
+    """
+
+    x: Tensor
+    v: Tensor
+    C: Tensor
+    F: Tensor
+    h: Tensor
+    t: float = 0.0
+
+    @staticmethod
+    def at_rest(x: Tensor, *, v: Tensor | None = None, h: Tensor | None = None) -> ParticleState:
+        """Undeformed particles at `x` [m], (n, 3), with velocity `v` [m/s] (zero unless given)."""
+        check_shape("x", x, (None, 3))
+        n = x.shape[0]
+        identity = torch.eye(3, dtype=x.dtype, device=x.device)
+        return ParticleState(
+            x=x,
+            v=torch.zeros_like(x) if v is None else v,
+            C=x.new_zeros(n, 3, 3),
+            F=identity.repeat(n, 1, 1),
+            h=x.new_zeros(n, 0) if h is None else h,
+        )
+
+    def replace(self, **changes: Tensor | float) -> ParticleState:
+        """A copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def detach(self) -> ParticleState:
+        """The same numbers outside any autograd graph."""
+        return ParticleState(*(getattr(self, f).detach() for f in ("x", "v", "C", "F", "h")), t=self.t)
+
+    def bytes(self) -> int:
+        """Memory of one state [bytes]."""
+        return sum(a.numel() * a.element_size() for a in (self.x, self.v, self.C, self.F, self.h))
+
+
+@dataclass(frozen=True)
+class NodalState:
+    """A total-Lagrangian grid at one time: the nodes carry the motion, the material points the history.
+
+    Attributes:
+        u: nodal displacement coefficients [m], (m, 3).
+        w: nodal velocity coefficients [m/s], (m, 3).
+        F: elastic deformation gradient at the material points [-], (n, 3, 3).
+        h: law history at the material points, (n, k).
+        t: time [s].
+    """
+
+    u: Tensor
+    w: Tensor
+    F: Tensor
+    h: Tensor
+    t: float = 0.0
+
+    def replace(self, **changes: Tensor | float) -> NodalState:
+        """A copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def bytes(self) -> int:
+        """Memory of one state [bytes]."""
+        return sum(a.numel() * a.element_size() for a in (self.u, self.w, self.F, self.h))
+
+
+@dataclass(frozen=True)
+class Control:
+    """Poses and twists of the colliders, and a body force, at one time.
+
+    Attributes:
+        position: collider origins [m], (c, 3).
+        rotation: collider frame to world, (c, 3, 3).
+        velocity: velocity of the collider origins [m/s], (c, 3).
+        spin: angular velocities [rad/s], (c, 3).
+        acceleration: extra uniform body acceleration [m/s^2], (3,), or None.
+    """
+
+    position: Tensor
+    rotation: Tensor
+    velocity: Tensor
+    spin: Tensor
+    acceleration: Tensor | None = None

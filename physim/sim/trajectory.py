@@ -1,0 +1,51 @@
+"""The record of many substeps, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from physim.errors import SimulationError
+
+
+class Status(Enum):
+    """How a rollout ended: a sentence with the cure in it."""
+
+    OK = "finished"
+    NONFINITE = "a particle's state is not finite: use a smaller dt, or check the material's parameters"
+    LEFT_GRID = "a particle left the grid: enlarge the grid, or add a wall or collider that holds it"
+    TOO_FAST = "a particle crosses more than one cell per substep: use a smaller dt (dt: auto finds one)"
+    INVERTED = "a particle's volume became negative: use a smaller dt, or a stiffer bulk response"
+
+
+class RolloutFailure(SimulationError):
+    """A substep that could not be completed; carries the status and where it happened."""
+
+    def __init__(self, status: Status, *, substep: int, particle: int, t: float) -> None:
+        self.status = status
+        self.substep = substep
+        self.particle = particle
+        self.t = t
+        super().__init__(f"substep {substep} (t = {t:.6g} s), particle {particle}: {status.value}.")
+
+
+@dataclass
+class Trajectory:
+    """What a rollout leaves behind.
+
+    Attributes:
+        times: times of the saved entries [s].
+        saved: what `save(state)` returned at those times.
+        final: the last state.
+        status: how it ended.
+        failure: the failure, if any.
+        stats: substeps, dt [s], wall time [s], kept states, memory [bytes].
+    """
+
+    times: list[float]
+    saved: list[Any]
+    final: Any
+    status: Status = Status.OK
+    failure: RolloutFailure | None = None
+    stats: dict[str, Any] = field(default_factory=dict)
