@@ -41,8 +41,15 @@ class Program(Protocol):
         ...
 
     def substep_adjoint(
-        self, state: Arrays, out: Arrays, inputs: Arrays, adj_state: Arrays, adj_out: Arrays, adj_inputs: Arrays,
-        k: int, probe: Probe | None,
+        self,
+        state: Arrays,
+        out: Arrays,
+        inputs: Arrays,
+        adj_state: Arrays,
+        adj_out: Arrays,
+        adj_inputs: Arrays,
+        k: int,
+        probe: Probe | None,
     ) -> None:
         """Add the vector-Jacobian products of substep `k`."""
         ...
@@ -105,7 +112,9 @@ def run_segment(
     return dict(zip(names[0], out, strict=True))
 
 
-def _split(names: tuple[tuple[str, ...], tuple[str, ...]], tensors: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(
+    names: tuple[tuple[str, ...], tuple[str, ...]], tensors: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     n = len(names[0])
     return dict(zip(names[0], tensors[:n], strict=True)), dict(zip(names[1], tensors[n:], strict=True))
 
@@ -149,12 +158,25 @@ class _Segment(torch.autograd.Function):
             if not all(bool(torch.isfinite(t).all()) for t in found):
                 _sweep(program, count, store, arrays, state, inputs, given, probe=True)
         ctx.store = None
-        return (None, None, None, None, *(g if need else None for g, need in zip(found, ctx.needs_input_grad[4:], strict=True)))
+        return (
+            None,
+            None,
+            None,
+            None,
+            *(g if need else None for g, need in zip(found, ctx.needs_input_grad[4:], strict=True)),
+        )
 
 
 def _sweep(
-    program: Program, count: int, store: _Store, arrays: Arrays, state: Mapping[str, Tensor],
-    inputs: Mapping[str, Tensor], given: Mapping[str, Tensor | None], *, probe: bool,
+    program: Program,
+    count: int,
+    store: _Store,
+    arrays: Arrays,
+    state: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
+    given: Mapping[str, Tensor | None],
+    *,
+    probe: bool,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Backward through the kept states of a segment; with `probe`, stop at the first non-finite number."""
     buffers = _Store(state, program.state_types, 2)
@@ -174,7 +196,14 @@ def _sweep(
             tensor.zero_()
         report = (lambda term, found, k=k: _raise_if_bad(term, found, k)) if probe else None
         program.substep_adjoint(
-            store.arrays[k], store.arrays[k + 1], arrays, buffers.arrays[at], buffers.arrays[to], adj_inputs, k, report
+            store.arrays[k],
+            store.arrays[k + 1],
+            arrays,
+            buffers.arrays[at],
+            buffers.arrays[to],
+            adj_inputs,
+            k,
+            report,
         )
         if report:
             report("substep", {**buffers.arrays[at], **adj_inputs})

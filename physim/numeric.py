@@ -69,7 +69,11 @@ PRECISIONS = {torch.float32: F32, torch.float64: F64}
 def rebind(source: Callable, names: dict[str, Any], suffix: str) -> Callable:
     """Return `source` with its global names looked up in `names` first."""
     copy = types.FunctionType(
-        source.__code__, {**source.__globals__, **names}, source.__name__ + suffix, source.__defaults__, source.__closure__
+        source.__code__,
+        {**source.__globals__, **names},
+        source.__name__ + suffix,
+        source.__defaults__,
+        source.__closure__,
     )
     copy.__annotations__ = dict(source.__annotations__)
     copy.__qualname__ = source.__qualname__ + suffix
@@ -110,7 +114,9 @@ class Numeric:
         key = (precision.name, tuple(sorted(bindings.items())))
         if key not in self._warp:
             names = warp_names(self.source, precision, bindings)
-            suffix = f"_{precision.name}" + "".join(f"_{k}{getattr(v, '_length_', '')}" for k, v in bindings.items())
+            suffix = f"_{precision.name}" + "".join(
+                f"_{k}{getattr(v, '_length_', '')}" for k, v in bindings.items()
+            )
             func = wp.func(rebind(self.source, names, suffix))
             if self._adjoint is not None:
                 names = {**warp_names(self._adjoint, precision, bindings), self.name: func}

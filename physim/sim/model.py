@@ -37,7 +37,9 @@ class Grid:
         if not self.dx > 0:
             raise InputError(f"grid.dx must be positive, got {self.dx} m.")
         if min(self.shape[:2]) < 4 or self.shape[2] not in (1, *range(4, 100000)):
-            raise InputError(f"grid.shape needs at least 4 nodes per axis (1 along z in 2D), got {self.shape}.")
+            raise InputError(
+                f"grid.shape needs at least 4 nodes per axis (1 along z in 2D), got {self.shape}."
+            )
 
     @property
     def dim(self) -> int:
@@ -259,8 +261,10 @@ def _check_ranges(bodies: tuple[Body, ...], n: int, materials: int) -> None:
     at = 0
     for body in sorted(bodies, key=lambda b: b.start):
         if body.start < at:
-            raise InputError(f"body '{body.name}' starts at particle {body.start}, but particles up to {at} already "
-                             "have a material: two materials on one particle.")
+            raise InputError(
+                f"body '{body.name}' starts at particle {body.start}, but particles up to {at} already "
+                "have a material: two materials on one particle."
+            )
         if body.start > at:
             raise InputError(f"particles {at} to {body.start} belong to no body.")
         if not 0 <= body.material < materials:

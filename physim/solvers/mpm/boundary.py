@@ -1,0 +1,158 @@
+"""Grid conditions: mirrored walls, and contact of grid nodes with rigid colliders."""
+
+from __future__ import annotations
+
+import warp as wp
+
+from physim.numeric import mat33, numeric, real, vec3, vec4
+
+
+@numeric
+def mirror_of(i: int, low: int, high: int) -> int:
+    """Node index mirrored at the plane of the lower or upper wall; -1 where there is none.
+
+    Planes are given in half nodes (twice the node index), or -1 for no wall.
+    """
+    other = -1
+    if low >= 0 and 2 * i <= low + 4:
+        other = low - i
+    if high >= 0 and 2 * i >= high - 4:
+        other = high - i
+    return other
+
+
+@numeric
+def reflect(momentum: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
+    """Mirror image of (momentum, mass) at a wall: slip flips the normal, no-slip the velocity relative to the wall."""
+    m = momentum[3]
+    p = vec3(momentum[0], momentum[1], momentum[2])
+    n = vec3(
+        wp.where(axis == 0, real(1.0), real(0.0)),
+        wp.where(axis == 1, real(1.0), real(0.0)),
+        wp.where(axis == 2, real(1.0), real(0.0)),
+    )
+    slip = p - real(2.0) * wp.dot(p, n) * n
+    stick = real(2.0) * m * (wall_velocity - wp.dot(wall_velocity, n) * n) - p
+    q = slip
+    if kind == 1:
+        q = stick
+    return vec4(q[0], q[1], q[2], m)
+
+
+@numeric
+def side_of(i: int, axis: int, low: int, high: int) -> int:
+    """Index of the wall (0..5) whose mirror applies near node `i`."""
+    side = 2 * axis
+    if high >= 0 and 2 * i >= high - 4:
+        side = 2 * axis + 1
+    return side
+
+
+@numeric
+def turn(a: vec3, angle: vec3) -> vec3:
+    """Rotate `a` by the rotation vector `angle` [rad]; a power series, so smooth at zero (exact to 1e-12 below 1 rad)."""
+    t = wp.dot(angle, angle)
+    s = real(1.0) - t / real(6.0) * (
+        real(1.0)
+        - t
+        / real(20.0)
+        * (real(1.0) - t / real(42.0) * (real(1.0) - t / real(72.0) * (real(1.0) - t / real(110.0))))
+    )
+    c = real(0.5) - t / real(24.0) * (
+        real(1.0)
+        - t
+        / real(30.0)
+        * (real(1.0) - t / real(56.0) * (real(1.0) - t / real(90.0) * (real(1.0) - t / real(132.0))))
+    )
+    once = wp.cross(angle, a)
+    return a + s * once + c * wp.cross(angle, once)
+
+
+@numeric
+def box_distance(q: vec3, half: vec3) -> vec4:
+    """Outward normal and signed distance [m] of a point inside a box; positive distance outside."""
+    ax = wp.abs(q[0]) - half[0]
+    ay = wp.abs(q[1]) - half[1]
+    az = wp.abs(q[2]) - half[2]
+    n = vec3(wp.sign(q[0]), real(0.0), real(0.0))
+    d = ax
+    if ay > d:
+        d = ay
+        n = vec3(real(0.0), wp.sign(q[1]), real(0.0))
+    if az > d:
+        d = az
+        n = vec3(real(0.0), real(0.0), wp.sign(q[2]))
+    return vec4(n[0], n[1], n[2], d)
+
+
+@numeric
+def field_value(values: wp.array(dtype=real), at: int, dims: wp.vec3i, i: int, j: int, k: int) -> real:
+    """One sample of a distance field."""
+    return values[at + (i * dims[1] + j) * dims[2] + k]
+
+
+@numeric
+def field_distance(
+    q: vec3, values: wp.array(dtype=real), at: int, origin: vec3, spacing: real, dims: wp.vec3i
+) -> vec4:
+    """Outward normal and signed distance [m] by trilinear interpolation; far outside the field, one metre."""
+    s = (q - origin) / spacing
+    i = int(wp.floor(s[0]))
+    j = int(wp.floor(s[1]))
+    k = int(wp.floor(s[2]))
+    out = vec4(real(0.0), real(0.0), real(1.0), real(1.0))
+    if i >= 0 and j >= 0 and k >= 0 and i < dims[0] - 1 and j < dims[1] - 1 and k < dims[2] - 1:
+        a = s[0] - real(i)
+        b = s[1] - real(j)
+        c = s[2] - real(k)
+        one = real(1.0)
+        v000 = field_value(values, at, dims, i, j, k)
+        v001 = field_value(values, at, dims, i, j, k + 1)
+        v010 = field_value(values, at, dims, i, j + 1, k)
+        v011 = field_value(values, at, dims, i, j + 1, k + 1)
+        v100 = field_value(values, at, dims, i + 1, j, k)
+        v101 = field_value(values, at, dims, i + 1, j, k + 1)
+        v110 = field_value(values, at, dims, i + 1, j + 1, k)
+        v111 = field_value(values, at, dims, i + 1, j + 1, k + 1)
+        x00 = v000 * (one - a) + v100 * a
+        x01 = v001 * (one - a) + v101 * a
+        x10 = v010 * (one - a) + v110 * a
+        x11 = v011 * (one - a) + v111 * a
+        d = (x00 * (one - b) + x10 * b) * (one - c) + (x01 * (one - b) + x11 * b) * c
+        gx = ((v100 - v000) * (one - b) + (v110 - v010) * b) * (one - c) + (
+            (v101 - v001) * (one - b) + (v111 - v011) * b
+        ) * c
+        gy = (x10 - x00) * (one - c) + (x11 - x01) * c
+        gz = (x01 * (one - b) + x11 * b) - (x00 * (one - b) + x10 * b)
+        g = vec3(gx, gy, gz)
+        size = wp.length(g)
+        if size > real(0.0):
+            g = g / size
+        out = vec4(g[0], g[1], g[2], d)
+    return out
+
+
+@numeric
+def contact_velocity(v: vec3, wall: vec3, n: vec3, mode: int, friction: real) -> vec3:
+    """Grid velocity after contact with a surface moving at `wall`, normal `n`.
+
+    Modes are `physim.sim.model.Contact`: stick, separating slip, Coulomb, bilateral slip.
+    """
+    rel = v - wall
+    vn = wp.dot(rel, n)
+    out = v
+    if mode == 0:
+        out = wall
+    if mode == 3:
+        out = v - vn * n
+    if vn < real(0.0):
+        if mode == 1:
+            out = v - vn * n
+        if mode == 2:
+            vt = rel - vn * n
+            size = wp.length(vt)
+            kept = real(0.0)
+            if size > -friction * vn:
+                kept = real(1.0) + friction * vn / size
+            out = wall + kept * vt
+    return out

@@ -1,0 +1,323 @@
+"""The five stages of an MLS-MPM substep: stress, p2g, grid_update, g2p, project.
+
+Quadratic B-splines, APIC, symplectic Euler (Hu et al. 2018, doi:10.1145/3197517.3201293; Jiang et al. 2015,
+doi:10.1145/2766996). Node i sits at origin + i dx. In two dimensions DIM is 2, the grid has one layer and the
+stencil nine nodes.
+"""
+
+from __future__ import annotations
+
+import warp as wp
+
+from physim.numeric import mat33, numeric, real, vec3, vec4
+from physim.solvers.mpm.boundary import (
+    box_distance,
+    contact_velocity,
+    field_distance,
+    mirror_of,
+    reflect,
+    side_of,
+    turn,
+)
+
+# Bound when a kernel is built: dimensions, stencil layers along z, number of colliders, and a law's sizes and functions.
+DIM, LAYERS, COLLIDERS, PARAMS, HISTORY = 3, 3, 0, 0, 0
+params = history = stress_of = project_of = None
+
+
+@numeric
+def spline(f: real) -> vec3:
+    """Quadratic B-spline weights of the three nodes around a particle; `f` in [0.5, 1.5) from the first node."""
+    a = real(1.5) - f
+    b = f - real(1.0)
+    c = f - real(0.5)
+    return vec3(real(0.5) * a * a, real(0.75) - b * b, real(0.5) * c * c)
+
+
+@numeric
+def offsets(f: real, dx: real) -> vec3:
+    """Distances [m] from a particle to the three nodes of its stencil along one axis."""
+    return vec3(-f * dx, (real(1.0) - f) * dx, (real(2.0) - f) * dx)
+
+
+@numeric
+def wrap(i: int, n: int, periodic: int) -> int:
+    """Node index, wrapped on a periodic axis."""
+    j = i
+    if periodic != 0:
+        j = i % n
+        if j < 0:
+            j = j + n
+    return j
+
+
+@numeric
+def outside(i: int, n: int, periodic: int) -> bool:
+    """Whether a stencil that starts at node `i` leaves a non-periodic axis of `n` nodes."""
+    return periodic == 0 and (i < 0 or i + 2 >= n)
+
+
+@numeric
+def report(status: wp.array(dtype=wp.int64), kind: int, substep: int, particle: int):
+    """Record the first substep, and in it the lowest particle, at which something went wrong."""
+    wp.atomic_min(status, kind, wp.int64(substep) * wp.int64(4294967296) + wp.int64(particle))
+
+
+def stress(
+    F: wp.array(dtype=mat33),
+    C: wp.array(dtype=mat33),
+    h: wp.array2d(dtype=real),
+    theta: wp.array2d(dtype=real),
+    start: int,
+    stride: int,
+    tau: wp.array(dtype=mat33),
+):
+    """Kirchhoff stress tau [Pa] of one body from F, the velocity gradient and the history."""
+    i = wp.tid()
+    p = start + i
+    parameters = params()
+    for j in range(PARAMS):
+        parameters[j] = theta[i * stride, j]
+    past = history()
+    for j in range(HISTORY):
+        past[j] = h[p, j]
+    tau[p] = stress_of(F[p], C[p], past, parameters)
+
+
+def p2g(
+    x: wp.array(dtype=vec3),
+    v: wp.array(dtype=vec3),
+    C: wp.array(dtype=mat33),
+    tau: wp.array(dtype=mat33),
+    mass: wp.array(dtype=real),
+    vol0: wp.array(dtype=real),
+    origin: vec3,
+    dx: real,
+    shape: wp.vec3i,
+    periodic: wp.vec3i,
+    dt: real,
+    grid: wp.array3d(dtype=vec4),
+):
+    """Scatter momentum, with the impulse of the stress, and mass to the grid."""
+    p = wp.tid()
+    s = (x[p] - origin) / dx
+    bx = int(wp.floor(s[0] - real(0.5)))
+    by = int(wp.floor(s[1] - real(0.5)))
+    bz = int(0)
+    fx = s[0] - real(bx)
+    fy = s[1] - real(by)
+    fz = real(0.0)  # in 2D: one layer, no lever arm along z
+    wz = vec3(real(1.0), real(0.0), real(0.0))
+    if wp.static(DIM == 3):
+        bz = int(wp.floor(s[2] - real(0.5)))
+        fz = s[2] - real(bz)
+        wz = spline(fz)
+    if outside(bx, shape[0], periodic[0]) or outside(by, shape[1], periodic[1]):
+        return
+    if wp.static(DIM == 3):
+        if outside(bz, shape[2], periodic[2]):
+            return
+    wx = spline(fx)
+    wy = spline(fy)
+    dx_i = offsets(fx, dx)
+    dy_j = offsets(fy, dx)
+    dz_k = offsets(fz, dx)
+    m = mass[p]
+    A = m * C[p] - (real(4.0) * dt * vol0[p] / (dx * dx)) * tau[p]
+    q = m * v[p]
+    for i in range(3):
+        gi = wrap(bx + i, shape[0], periodic[0])
+        for j in range(3):
+            gj = wrap(by + j, shape[1], periodic[1])
+            for k in range(LAYERS):
+                gk = wrap(bz + k, shape[2], periodic[2])
+                d = vec3(dx_i[i], dy_j[j], dz_k[k])
+                w = wx[i] * wy[j] * wz[k]
+                a = q + A @ d
+                wp.atomic_add(grid, gi, gj, gk, vec4(w * a[0], w * a[1], w * a[2], w * m))
+
+
+def grid_update(
+    grid: wp.array3d(dtype=vec4),
+    gravity: wp.array(dtype=vec3),
+    origin: vec3,
+    dx: real,
+    dt: real,
+    wall_plane: wp.array(dtype=wp.int32),
+    wall_kind: wp.array(dtype=wp.int32),
+    wall_velocity: wp.array(dtype=vec3),
+    collider_kind: wp.array(dtype=wp.int32),
+    collider_mode: wp.array(dtype=wp.int32),
+    collider_friction: wp.array(dtype=real),
+    collider_size: wp.array(dtype=vec3),
+    field_at: wp.array(dtype=wp.int32),
+    field_dims: wp.array(dtype=wp.vec3i),
+    field_origin: wp.array(dtype=vec3),
+    field_spacing: wp.array(dtype=real),
+    field_values: wp.array(dtype=real),
+    position: wp.array(dtype=vec3),
+    rotation: wp.array(dtype=mat33),
+    velocity: wp.array(dtype=vec3),
+    spin: wp.array(dtype=vec3),
+    elapsed: real,
+    grid_v: wp.array3d(dtype=vec3),
+):
+    """Nodal velocity from momentum, with gravity, mirrored walls and colliders."""
+    i, j, k = wp.tid()
+    # A ghost node sees, in the mirror, its image: summing a node's own momentum and the reflected momentum of its
+    # mirror node folds the ghosts back and gives every ghost the mirrored velocity, in one gather.
+    mi = mirror_of(i, wall_plane[0], wall_plane[1])
+    mj = mirror_of(j, wall_plane[2], wall_plane[3])
+    mk = mirror_of(k, wall_plane[4], wall_plane[5])
+    si = side_of(i, 0, wall_plane[0], wall_plane[1])
+    sj = side_of(j, 1, wall_plane[2], wall_plane[3])
+    sk = side_of(k, 2, wall_plane[4], wall_plane[5])
+    total = vec4()
+    pull = vec4(gravity[0][0], gravity[0][1], gravity[0][2], real(0.0))
+    for a in range(2):
+        for b in range(2):
+            for c in range(2):
+                gi = i
+                gj = j
+                gk = k
+                if a == 1:
+                    gi = mi
+                if b == 1:
+                    gj = mj
+                if c == 1:
+                    gk = mk
+                inside = gi >= 0 and gj >= 0 and gk >= 0
+                if inside and gi < grid.shape[0] and gj < grid.shape[1] and gk < grid.shape[2]:
+                    node_part = grid[gi, gj, gk]
+                    part = node_part + (dt * node_part[3]) * pull
+                    if a == 1:
+                        part = reflect(part, 0, wall_kind[si], wall_velocity[si])
+                    if b == 1:
+                        part = reflect(part, 1, wall_kind[sj], wall_velocity[sj])
+                    if c == 1:
+                        part = reflect(part, 2, wall_kind[sk], wall_velocity[sk])
+                    total = total + part
+    m = total[3]
+    if m <= real(0.0):
+        grid_v[i, j, k] = vec3()
+        return
+    vel = vec3(total[0] / m, total[1] / m, total[2] / m)
+    node = origin + dx * vec3(real(i), real(j), real(k))
+    for c in range(COLLIDERS):
+        at = position[c] + elapsed * velocity[c]
+        q = wp.transpose(rotation[c]) @ turn(node - at, real(-elapsed) * spin[c])
+        kind = collider_kind[c]
+        hit = vec4(real(0.0), real(0.0), real(1.0), q[2])
+        if kind == 1:
+            hit = box_distance(q, collider_size[c])
+        if kind == 2:
+            size = wp.length(q)
+            hit = vec4(real(0.0), real(0.0), real(1.0), size - collider_size[c][0])
+            if size > real(0.0):
+                hit = vec4(q[0] / size, q[1] / size, q[2] / size, size - collider_size[c][0])
+        if kind == 3:
+            hit = field_distance(
+                q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c]
+            )
+        if hit[3] < real(0.0):
+            n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])
+            surface = velocity[c] + wp.cross(spin[c], node - at)
+            vel = contact_velocity(vel, surface, n, collider_mode[c], collider_friction[c])
+    grid_v[i, j, k] = vel
+
+
+def g2p(
+    x: wp.array(dtype=vec3),
+    v: wp.array(dtype=vec3),
+    F: wp.array(dtype=mat33),
+    grid_v: wp.array3d(dtype=vec3),
+    origin: vec3,
+    dx: real,
+    shape: wp.vec3i,
+    periodic: wp.vec3i,
+    dt: real,
+    substep: int,
+    status: wp.array(dtype=wp.int64),
+    x_out: wp.array(dtype=vec3),
+    v_out: wp.array(dtype=vec3),
+    C_out: wp.array(dtype=mat33),
+    F_trial: wp.array(dtype=mat33),
+):
+    """Gather velocity and its APIC affine part, move the particle, and update F_trial = (I + dt C) F."""
+    p = wp.tid()
+    s = (x[p] - origin) / dx
+    bx = int(wp.floor(s[0] - real(0.5)))
+    by = int(wp.floor(s[1] - real(0.5)))
+    bz = int(0)
+    fx = s[0] - real(bx)
+    fy = s[1] - real(by)
+    fz = real(0.0)  # in 2D: one layer, no lever arm along z
+    wz = vec3(real(1.0), real(0.0), real(0.0))
+    out = outside(bx, shape[0], periodic[0]) or outside(by, shape[1], periodic[1])
+    if wp.static(DIM == 3):
+        bz = int(wp.floor(s[2] - real(0.5)))
+        fz = s[2] - real(bz)
+        wz = spline(fz)
+        out = out or outside(bz, shape[2], periodic[2])
+    if out:
+        report(status, 1, substep, p)
+        x_out[p] = x[p]
+        v_out[p] = v[p]
+        C_out[p] = mat33()
+        F_trial[p] = F[p]
+        return
+    wx = spline(fx)
+    wy = spline(fy)
+    dx_i = offsets(fx, dx)
+    dy_j = offsets(fy, dx)
+    dz_k = offsets(fz, dx)
+    vel = vec3()
+    B = mat33()
+    for i in range(3):
+        gi = wrap(bx + i, shape[0], periodic[0])
+        for j in range(3):
+            gj = wrap(by + j, shape[1], periodic[1])
+            for k in range(LAYERS):
+                gk = wrap(bz + k, shape[2], periodic[2])
+                d = vec3(dx_i[i], dy_j[j], dz_k[k])
+                u = (wx[i] * wy[j] * wz[k]) * grid_v[gi, gj, gk]
+                vel = vel + u
+                B = B + wp.outer(u, d)
+    affine = (real(4.0) / (dx * dx)) * B
+    speed = wp.dot(vel, vel) * dt * dt / (dx * dx)
+    if not (speed < real(1.0)):
+        if speed >= real(1.0):
+            report(status, 2, substep, p)
+        else:
+            report(status, 0, substep, p)
+    x_out[p] = x[p] + dt * vel
+    v_out[p] = vel
+    C_out[p] = affine
+    F_trial[p] = F[p] + dt * (affine @ F[p])
+
+
+def project(
+    F_trial: wp.array(dtype=mat33),
+    h: wp.array2d(dtype=real),
+    C: wp.array(dtype=mat33),
+    theta: wp.array2d(dtype=real),
+    start: int,
+    stride: int,
+    dt: real,
+    F_out: wp.array(dtype=mat33),
+    h_out: wp.array2d(dtype=real),
+):
+    """Return mapping of one body: F and history after plastic or viscous flow."""
+    i = wp.tid()
+    p = start + i
+    parameters = params()
+    for j in range(PARAMS):
+        parameters[j] = theta[i * stride, j]
+    past = history()
+    for j in range(HISTORY):
+        past[j] = h[p, j]
+    f = wp.identity(n=3, dtype=real) + dt * C[p]
+    F_new, now = project_of(F_trial[p], past, f, parameters, dt)
+    F_out[p] = F_new
+    for j in range(HISTORY):
+        h_out[p, j] = now[j]
