@@ -1,0 +1,1 @@
+"""From positions to measurements to scalars: gauges, tracks, observations and robust losses."""
