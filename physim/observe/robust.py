@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 HUBER_DELTA = 2.0
-"""Residual [noise units] beyond which Huber's loss is linear; normal noise exceeds it in 5 % of the values."""
+"""Residual [noise units] beyond which Huber's loss is linear; normal noise exceeds it in 5 % of values."""
 
 
 def huber_residual(r: Tensor, delta: float | None = HUBER_DELTA) -> Tensor:

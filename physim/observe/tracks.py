@@ -82,8 +82,8 @@ class Tracks:
             allowed = extent if reach is None else reach
             if float(near[0]) > allowed:
                 raise InputError(
-                    f"marker '{labels[i]}' at {_rounded(point)} m is {float(near[0]):.4g} m away from the nearest "
-                    f"particle (allowed {allowed:.4g} m): check the units and the frame of the markers."
+                    f"marker '{labels[i]}' at {_rounded(point)} m is {float(near[0]):.4g} m away from the "
+                    f"nearest particle (allowed {allowed:.4g} m): check the units and the frame of the markers."
                 )
             neighbours.append(rows[order])
             weights.append(_affine_weights(x[order], point, near, labels[i]))
@@ -115,8 +115,8 @@ class Tracks:
 def _affine_weights(x: Tensor, point: Tensor, distance: Tensor, label: str) -> Tensor:
     """Weights with sum w = 1 and sum w (x - point) = 0, the smallest in the metric of the distance kernel.
 
-    Minimises sum w^2 / phi under the constraints, with phi = exp(-(2 d / d_max)^2), through the pseudo-inverse
-    of the 4x4 moment matrix: in a plane or on a line it is singular, and the missing directions need no
+    Minimises sum w^2 / phi under the constraints, with phi = exp(-(2 d / d_max)^2), through the
+    pseudo-inverse of the 4x4 moment matrix: in a plane or on a line it is singular, and the missing directions need no
     reproduction.
     """
     radius = float(distance[-1])
@@ -128,8 +128,8 @@ def _affine_weights(x: Tensor, point: Tensor, distance: Tensor, label: str) -> T
     miss = (basis.T @ weights - target).abs().max()
     if not float(miss) < 1e-7:
         raise InputError(
-            f"marker '{label}' at {_rounded(point)} m cannot be carried by the particles: they lie in one plane or "
-            "on one line, and the marker does not. In 2D give markers the z of the particles."
+            f"marker '{label}' at {_rounded(point)} m cannot be carried by the particles: they lie in one "
+            "plane or on one line, and the marker does not. In 2D give markers the z of the particles."
         )
     return weights
 
