@@ -112,9 +112,7 @@ def run_segment(
     return dict(zip(names[0], out, strict=True))
 
 
-def _split(
-    names: tuple[tuple[str, ...], tuple[str, ...]], tensors: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split(names: tuple[tuple[str, ...], tuple[str, ...]], tensors: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     n = len(names[0])
     return dict(zip(names[0], tensors[:n], strict=True)), dict(zip(names[1], tensors[n:], strict=True))
 

@@ -114,9 +114,7 @@ class Numeric:
         key = (precision.name, tuple(sorted(bindings.items())))
         if key not in self._warp:
             names = warp_names(self.source, precision, bindings)
-            suffix = f"_{precision.name}" + "".join(
-                f"_{k}{getattr(v, '_length_', '')}" for k, v in bindings.items()
-            )
+            suffix = f"_{precision.name}" + "".join(f"_{k}{getattr(v, '_length_', '')}" for k, v in bindings.items())
             func = wp.func(rebind(self.source, names, suffix))
             if self._adjoint is not None:
                 names = {**warp_names(self._adjoint, precision, bindings), self.name: func}

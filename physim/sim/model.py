@@ -37,9 +37,7 @@ class Grid:
         if not self.dx > 0:
             raise InputError(f"grid.dx must be positive, got {self.dx} m.")
         if min(self.shape[:2]) < 4 or self.shape[2] not in (1, *range(4, 100000)):
-            raise InputError(
-                f"grid.shape needs at least 4 nodes per axis (1 along z in 2D), got {self.shape}."
-            )
+            raise InputError(f"grid.shape needs at least 4 nodes per axis (1 along z in 2D), got {self.shape}.")
 
     @property
     def dim(self) -> int:

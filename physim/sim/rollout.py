@@ -30,9 +30,7 @@ class Solver(Protocol[S]):
         """One substep of `dt` [s]."""
         ...
 
-    def advance(
-        self, state: S, control: Control | None, dt: float, substeps: int, *, keep: bool = False
-    ) -> S:
+    def advance(self, state: S, control: Control | None, dt: float, substeps: int, *, keep: bool = False) -> S:
         """Several substeps as one differentiable segment; `keep` stores its states instead of recomputing them."""
         ...
 

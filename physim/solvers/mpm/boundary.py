@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import warp as wp
 
-from physim.numeric import mat33, numeric, real, vec3, vec4
+from physim.numeric import Precision, numeric, real, vec3, vec4
+from physim.sim.model import Model
 
 
 @numeric
@@ -54,15 +58,11 @@ def turn(a: vec3, angle: vec3) -> vec3:
     t = wp.dot(angle, angle)
     s = real(1.0) - t / real(6.0) * (
         real(1.0)
-        - t
-        / real(20.0)
-        * (real(1.0) - t / real(42.0) * (real(1.0) - t / real(72.0) * (real(1.0) - t / real(110.0))))
+        - t / real(20.0) * (real(1.0) - t / real(42.0) * (real(1.0) - t / real(72.0) * (real(1.0) - t / real(110.0))))
     )
     c = real(0.5) - t / real(24.0) * (
         real(1.0)
-        - t
-        / real(30.0)
-        * (real(1.0) - t / real(56.0) * (real(1.0) - t / real(90.0) * (real(1.0) - t / real(132.0))))
+        - t / real(30.0) * (real(1.0) - t / real(56.0) * (real(1.0) - t / real(90.0) * (real(1.0) - t / real(132.0))))
     )
     once = wp.cross(angle, a)
     return a + s * once + c * wp.cross(angle, once)
@@ -92,9 +92,7 @@ def field_value(values: wp.array(dtype=real), at: int, dims: wp.vec3i, i: int, j
 
 
 @numeric
-def field_distance(
-    q: vec3, values: wp.array(dtype=real), at: int, origin: vec3, spacing: real, dims: wp.vec3i
-) -> vec4:
+def field_distance(q: vec3, values: wp.array(dtype=real), at: int, origin: vec3, spacing: real, dims: wp.vec3i) -> vec4:
     """Outward normal and signed distance [m] by trilinear interpolation; far outside the field, one metre."""
     s = (q - origin) / spacing
     i = int(wp.floor(s[0]))
@@ -156,3 +154,48 @@ def contact_velocity(v: vec3, wall: vec3, n: vec3, mode: int, friction: real) ->
                 kept = real(1.0) + friction * vn / size
             out = wall + kept * vt
     return out
+
+
+def wall_arrays(model: Model, p: Precision, device: Any) -> list[wp.array]:
+    """Plane (in half nodes), kind and velocity of the six sides, as the grid update takes them."""
+    plane = np.full(6, -1, np.int32)
+    kind = np.zeros(6, np.int32)
+    velocity = np.zeros((6, 3))
+    for wall in model.walls:
+        side = 2 * wall.axis + int(wall.high)
+        plane[side] = round(2 * (wall.position - model.grid.origin[wall.axis]) / model.grid.dx)
+        kind[side], velocity[side] = int(wall.kind), wall.velocity
+    return [
+        wp.array(plane, dtype=wp.int32, device=device),
+        wp.array(kind, dtype=wp.int32, device=device),
+        wp.array(velocity, dtype=p.vec3, device=device),
+    ]
+
+
+def collider_arrays(model: Model, p: Precision, device: Any) -> list[wp.array]:
+    """The constant properties of the colliders, as the grid update takes them."""
+    colliders = model.colliders
+    count = max(1, len(colliders))
+    ints = np.zeros((3, count), np.int32)
+    friction, size, dims = np.zeros(count), np.zeros((count, 3)), np.ones((count, 3), np.int32)
+    origin, spacing, values = np.zeros((count, 3)), np.ones(count), [np.zeros(1)]
+    for c, collider in enumerate(colliders):
+        ints[:2, c] = int(collider.kind), int(collider.contact)
+        friction[c], size[c] = collider.friction, collider.size
+        if collider.distances is not None:
+            f = collider.distances
+            ints[2, c] = sum(len(v) for v in values)
+            dims[c], origin[c], spacing[c] = f.shape, f.origin, f.spacing
+            values.append(np.asarray(f.values, float).reshape(-1))
+    kind, mode, at = (wp.array(row, dtype=wp.int32, device=device) for row in ints)
+    return [
+        kind,
+        mode,
+        wp.array(friction, dtype=p.real, device=device),
+        wp.array(size, dtype=p.vec3, device=device),
+        at,
+        wp.array(dims, dtype=wp.vec3i, device=device),
+        wp.array(origin, dtype=p.vec3, device=device),
+        wp.array(spacing, dtype=p.real, device=device),
+        wp.array(np.concatenate(values), dtype=p.real, device=device),
+    ]

@@ -2,7 +2,8 @@
 
 Quadratic B-splines, APIC, symplectic Euler (Hu et al. 2018, doi:10.1145/3197517.3201293; Jiang et al. 2015,
 doi:10.1145/2766996). Node i sits at origin + i dx. In two dimensions DIM is 2, the grid has one layer and the
-stencil nine nodes.
+stencil nine nodes. With BLEND, a particle also keeps a share of its own velocity that the grid cannot represent
+(AFLIP: Fei et al. 2021, doi:10.1145/3450626.3459678), which removes most of the numerical viscosity.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from physim.solvers.mpm.boundary import (
 )
 
 # Bound when a kernel is built: dimensions, stencil layers along z, number of colliders, and a law's sizes and functions.
-DIM, LAYERS, COLLIDERS, PARAMS, HISTORY = 3, 3, 0, 0, 0
+DIM, LAYERS, BLEND, COLLIDERS, PARAMS, HISTORY = 3, 3, 0, 0, 0, 0
 params = history = stress_of = project_of = None
 
 
@@ -97,13 +98,14 @@ def p2g(
     periodic: wp.vec3i,
     dt: real,
     grid: wp.array3d(dtype=vec4),
+    impulse: wp.array3d(dtype=vec3),
 ):
     """Scatter momentum, with the impulse of the stress, and mass to the grid."""
     p = wp.tid()
     s = (x[p] - origin) / dx
     bx = int(wp.floor(s[0] - real(0.5)))
     by = int(wp.floor(s[1] - real(0.5)))
-    bz = int(0)
+    bz = 0
     fx = s[0] - real(bx)
     fy = s[1] - real(by)
     fz = real(0.0)  # in 2D: one layer, no lever arm along z
@@ -123,7 +125,10 @@ def p2g(
     dy_j = offsets(fy, dx)
     dz_k = offsets(fz, dx)
     m = mass[p]
-    A = m * C[p] - (real(4.0) * dt * vol0[p] / (dx * dx)) * tau[p]
+    A = m * C[p]
+    S = (real(-4.0) * dt * vol0[p] / (dx * dx)) * tau[p]
+    if wp.static(BLEND == 0):
+        A = A + S
     q = m * v[p]
     for i in range(3):
         gi = wrap(bx + i, shape[0], periodic[0])
@@ -135,10 +140,13 @@ def p2g(
                 w = wx[i] * wy[j] * wz[k]
                 a = q + A @ d
                 wp.atomic_add(grid, gi, gj, gk, vec4(w * a[0], w * a[1], w * a[2], w * m))
+                if wp.static(BLEND == 1):
+                    wp.atomic_add(impulse, gi, gj, gk, w * (S @ d))
 
 
 def grid_update(
     grid: wp.array3d(dtype=vec4),
+    impulse: wp.array3d(dtype=vec3),
     gravity: wp.array(dtype=vec3),
     origin: vec3,
     dx: real,
@@ -161,8 +169,9 @@ def grid_update(
     spin: wp.array(dtype=vec3),
     elapsed: real,
     grid_v: wp.array3d(dtype=vec3),
+    grid_u: wp.array3d(dtype=vec3),
 ):
-    """Nodal velocity from momentum, with gravity, mirrored walls and colliders."""
+    """Nodal velocity from momentum, with gravity, mirrored walls and colliders; `grid_u` is the one before forces."""
     i, j, k = wp.tid()
     # A ghost node sees, in the mirror, its image: summing a node's own momentum and the reflected momentum of its
     # mirror node folds the ghosts back and gives every ghost the mirrored velocity, in one gather.
@@ -173,6 +182,7 @@ def grid_update(
     sj = side_of(j, 1, wall_plane[2], wall_plane[3])
     sk = side_of(k, 2, wall_plane[4], wall_plane[5])
     total = vec4()
+    before = vec4()
     pull = vec4(gravity[0][0], gravity[0][1], gravity[0][2], real(0.0))
     for a in range(2):
         for b in range(2):
@@ -190,6 +200,16 @@ def grid_update(
                 if inside and gi < grid.shape[0] and gj < grid.shape[1] and gk < grid.shape[2]:
                     node_part = grid[gi, gj, gk]
                     part = node_part + (dt * node_part[3]) * pull
+                    if wp.static(BLEND == 1):
+                        push = impulse[gi, gj, gk]
+                        part = part + vec4(push[0], push[1], push[2], real(0.0))
+                        if a == 1:
+                            node_part = reflect(node_part, 0, wall_kind[si], wall_velocity[si])
+                        if b == 1:
+                            node_part = reflect(node_part, 1, wall_kind[sj], wall_velocity[sj])
+                        if c == 1:
+                            node_part = reflect(node_part, 2, wall_kind[sk], wall_velocity[sk])
+                        before = before + node_part
                     if a == 1:
                         part = reflect(part, 0, wall_kind[si], wall_velocity[si])
                     if b == 1:
@@ -200,7 +220,11 @@ def grid_update(
     m = total[3]
     if m <= real(0.0):
         grid_v[i, j, k] = vec3()
+        if wp.static(BLEND == 1):
+            grid_u[i, j, k] = vec3()
         return
+    if wp.static(BLEND == 1):
+        grid_u[i, j, k] = vec3(before[0] / m, before[1] / m, before[2] / m)
     vel = vec3(total[0] / m, total[1] / m, total[2] / m)
     node = origin + dx * vec3(real(i), real(j), real(k))
     for c in range(COLLIDERS):
@@ -216,9 +240,7 @@ def grid_update(
             if size > real(0.0):
                 hit = vec4(q[0] / size, q[1] / size, q[2] / size, size - collider_size[c][0])
         if kind == 3:
-            hit = field_distance(
-                q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c]
-            )
+            hit = field_distance(q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c])
         if hit[3] < real(0.0):
             n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])
             surface = velocity[c] + wp.cross(spin[c], node - at)
@@ -231,6 +253,8 @@ def g2p(
     v: wp.array(dtype=vec3),
     F: wp.array(dtype=mat33),
     grid_v: wp.array3d(dtype=vec3),
+    grid_u: wp.array3d(dtype=vec3),
+    blend: real,
     origin: vec3,
     dx: real,
     shape: wp.vec3i,
@@ -248,7 +272,7 @@ def g2p(
     s = (x[p] - origin) / dx
     bx = int(wp.floor(s[0] - real(0.5)))
     by = int(wp.floor(s[1] - real(0.5)))
-    bz = int(0)
+    bz = 0
     fx = s[0] - real(bx)
     fy = s[1] - real(by)
     fz = real(0.0)  # in 2D: one layer, no lever arm along z
@@ -272,6 +296,7 @@ def g2p(
     dy_j = offsets(fy, dx)
     dz_k = offsets(fz, dx)
     vel = vec3()
+    own = v[p]
     B = mat33()
     for i in range(3):
         gi = wrap(bx + i, shape[0], periodic[0])
@@ -280,7 +305,10 @@ def g2p(
             for k in range(LAYERS):
                 gk = wrap(bz + k, shape[2], periodic[2])
                 d = vec3(dx_i[i], dy_j[j], dz_k[k])
-                u = (wx[i] * wy[j] * wz[k]) * grid_v[gi, gj, gk]
+                w = wx[i] * wy[j] * wz[k]
+                u = w * grid_v[gi, gj, gk]
+                if wp.static(BLEND == 1):
+                    own = own - w * grid_u[gi, gj, gk]
                 vel = vel + u
                 B = B + wp.outer(u, d)
     affine = (real(4.0) / (dx * dx)) * B
@@ -291,7 +319,10 @@ def g2p(
         else:
             report(status, 0, substep, p)
     x_out[p] = x[p] + dt * vel
-    v_out[p] = vel
+    if wp.static(BLEND == 1):
+        v_out[p] = vel + blend * own
+    if wp.static(BLEND == 0):
+        v_out[p] = vel
     C_out[p] = affine
     F_trial[p] = F[p] + dt * (affine @ F[p])
 

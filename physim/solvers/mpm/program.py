@@ -1,0 +1,314 @@
+"""One MPM substep as a list of kernel launches, each with its adjoint, and the memory they work in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import warp as wp
+from torch import Tensor
+
+from physim.bridge import Arrays, Probe, precision_of, to_warp
+from physim.laws.material import Material
+from physim.numeric import Precision, kernel
+from physim.sim.model import Model
+from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.mpm import kernels
+from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
+
+_FAILURES = (Status.NONFINITE, Status.LEFT_GRID, Status.TOO_FAST)
+_NEVER = np.iinfo(np.int64).max
+
+
+@cache
+def transfer_kernels(precision: Precision, dim: int, colliders: int, blend: bool) -> dict[str, wp.Kernel]:
+    """P2G, grid update and G2P for one precision, dimension, number of colliders and kind of transfer."""
+    kind = "aflip" if blend else "apic"
+    sizes = {"DIM": dim, "LAYERS": 3 if dim == 3 else 1, "BLEND": int(blend)}
+    module = f"physim_mpm_{dim}d_{kind}"
+    p2g = kernel(kernels.p2g, precision, module=module, **sizes)
+    g2p = kernel(kernels.g2p, precision, module=module, **sizes)
+    module = f"physim_grid_{colliders}_{kind}"
+    grid = kernel(kernels.grid_update, precision, module=module, COLLIDERS=colliders, BLEND=int(blend))
+    return {"p2g": p2g, "g2p": g2p, "grid_update": grid}
+
+
+def law_kernels(material: Material, precision: Precision) -> dict[str, wp.Kernel]:
+    """Stress and return-mapping kernels of one material's composition."""
+    size, history = len(material.names), material.history_size
+    bound = {
+        "params": precision.vector(size),
+        "history": precision.vector(max(1, history)),
+        "PARAMS": size,
+        "HISTORY": history,
+    }
+    module = "physim_law_" + material.composition
+    stress_of, project_of = material.stress_function(precision), material.project_function(precision)
+    return {
+        "stress": kernel(kernels.stress, precision, module=module, stress_of=stress_of, **bound),
+        "project": kernel(kernels.project, precision, module=module, project_of=project_of, **bound),
+    }
+
+
+class Workspace:
+    """Kernels, constant arrays and scratch memory of one model in one precision on one device."""
+
+    def __init__(self, model: Model, like: Tensor, blend: float) -> None:
+        wp.init()
+        p = self.precision = precision_of(like)
+        self.model, self.device = model, wp.device_from_torch(like.device)
+        grid = model.grid
+        self.kernels = transfer_kernels(p, grid.dim, len(model.colliders), blend > 0)
+        self.laws = [law_kernels(m, p) for m in model.materials]
+        self.inelastic = any(m.inelastic is not None for m in model.materials)
+        self.blend = p.real(blend)
+        n = like.shape[0]
+        self.constants = [to_warp(t.detach().to(like).contiguous(), p.real) for t in (model.mass, model.vol0)]
+        self.walls, self.obstacles = (
+            wall_arrays(model, p, self.device),
+            collider_arrays(model, p, self.device),
+        )
+        self.geometry = [
+            p.vec3(*grid.origin),
+            p.real(grid.dx),
+            wp.vec3i(*grid.shape),
+            wp.vec3i(*map(int, grid.periodic)),
+        ]
+
+        def scratch() -> Arrays:
+            kinds = {"tau": p.mat33, "F_trial": p.mat33}
+            made = {name: wp.zeros(n, dtype=kind, device=self.device) for name, kind in kinds.items()}
+            made["grid"] = wp.zeros(grid.shape, dtype=p.vec4, device=self.device)
+            made["grid_v"] = wp.zeros(grid.shape, dtype=p.vec3, device=self.device)
+            # The two fields that only a blended transfer uses shrink to one node otherwise.
+            extra = grid.shape if blend > 0 else (1, 1, 1)
+            made |= {name: wp.zeros(extra, dtype=p.vec3, device=self.device) for name in ("impulse", "grid_u")}
+            return made
+
+        self.scratch, self._make, self._adjoint = scratch(), scratch, None
+        self.status = wp.full(3, value=_NEVER, dtype=wp.int64, device=self.device)
+        self.n = n
+
+    @property
+    def adjoint(self) -> Arrays:
+        """Adjoint scratch, made when a backward pass first needs it."""
+        if self._adjoint is None:
+            self._adjoint = self._make()
+        return self._adjoint
+
+    def program(self, dt: float, t: float) -> Substep:
+        """A program for substeps of `dt` [s] from time `t` [s]."""
+        return Substep(self, dt, t)
+
+
+class Substep:
+    """One substep and its adjoint on Warp arrays: the `Program` that the bridge differentiates."""
+
+    def __init__(self, work: Workspace, dt: float, t: float) -> None:
+        p = work.precision
+        self.work, self.t, self.dt, self._dt = work, t, dt, p.real(dt)
+        self.state_types = {"x": p.vec3, "v": p.vec3, "C": p.mat33, "F": p.mat33, "h": p.real}
+        motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
+        thetas = {f"theta_{i}": p.real for i in range(len(work.laws))}
+        self.input_types = {"gravity": p.vec3, **motion, **thetas}
+
+    def begin(self, inputs: Arrays) -> None:
+        """Clear the failure record."""
+        self.work.status.fill_(_NEVER)
+
+    def finish(self) -> None:
+        """Raise `RolloutFailure` for the first substep that failed."""
+        keys = self.work.status.numpy()
+        found = [(int(key), status) for key, status in zip(keys, _FAILURES, strict=True) if key != _NEVER]
+        if found:
+            key, status = min(found, key=lambda f: f[0])
+            substep, particle = divmod(key, 2**32)
+            raise RolloutFailure(status, substep=substep, particle=particle, t=self.t + substep * self.dt)
+
+    def substep(self, state: Arrays, out: Arrays, inputs: Arrays, k: int) -> None:
+        """Run the stages forward."""
+        for stage in self._stages(state, out, inputs, k):
+            stage.forward()
+
+    def substep_adjoint(
+        self,
+        state: Arrays,
+        out: Arrays,
+        inputs: Arrays,
+        adj_state: Arrays,
+        adj_out: Arrays,
+        adj_inputs: Arrays,
+        k: int,
+        probe: Probe | None,
+    ) -> None:
+        """Recompute the stages, then run their adjoints in reverse."""
+        stages = self._stages(state, out, inputs, k, (adj_state, adj_out, adj_inputs))
+        for stage in stages:
+            stage.forward()
+        for array in self.work.adjoint.values():
+            array.zero_()
+        for stage in reversed(stages):
+            stage.backward()
+            if probe:
+                probe(stage.name, stage.adjoints())
+
+    def _stages(
+        self,
+        state: Arrays,
+        out: Arrays,
+        inputs: Arrays,
+        k: int,
+        adjoints: tuple[Arrays, Arrays, Arrays] | None = None,
+    ) -> list[_Stage]:
+        """The launches of substep `k` in order; every argument is a (value, adjoint) pair."""
+        work, p = self.work, self.work.precision
+        adj_state, adj_out, adj_inputs = adjoints or ({}, {}, {})
+        adj_scratch = work.adjoint if adjoints else {}
+
+        def of(values: Arrays, grads: Arrays, *names: str) -> list[_Pair]:
+            return [(values[n], grads.get(n)) for n in names]
+
+        def fixed(*values: Any) -> list[_Pair]:
+            return [(v, None) for v in values]
+
+        def before(*names: str) -> list[_Pair]:
+            return of(state, adj_state, *names)
+
+        def temp(*names: str) -> list[_Pair]:
+            return of(work.scratch, adj_scratch, *names)
+
+        def given(*names: str) -> list[_Pair]:
+            return of(inputs, adj_inputs, *names)
+
+        after = of(out, adj_out, "x", "v", "C", "F", "h")
+        trial = temp("F_trial") if work.inelastic else [after[3]]
+        geometry, dt = fixed(*work.geometry), fixed(self._dt)
+        motion = given("position", "rotation", "velocity", "spin")
+        stages = []
+        for body in work.model.bodies:
+            theta = given(f"theta_{body.material}")
+            rows = fixed(body.start, int(inputs[f"theta_{body.material}"].shape[0] > 1))
+            stages.append(
+                _Stage(
+                    "stress",
+                    work.laws[body.material]["stress"],
+                    body.stop - body.start,
+                    work.device,
+                    [*before("F", "C", "h"), *theta, *rows],
+                    temp("tau"),
+                )
+            )
+        stages.append(
+            _Stage(
+                "p2g",
+                work.kernels["p2g"],
+                work.n,
+                work.device,
+                [*before("x", "v", "C"), *temp("tau"), *fixed(*work.constants), *geometry, *dt],
+                temp("grid", "impulse"),
+                clear=True,
+            )
+        )
+        stages.append(
+            _Stage(
+                "grid_update",
+                work.kernels["grid_update"],
+                work.model.grid.shape,
+                work.device,
+                [
+                    *temp("grid", "impulse"),
+                    *given("gravity"),
+                    *geometry[:2],
+                    *dt,
+                    *fixed(*work.walls, *work.obstacles),
+                    *motion,
+                    *fixed(p.real(k * self.dt)),
+                ],
+                temp("grid_v", "grid_u"),
+            )
+        )
+        stages.append(
+            _Stage(
+                "g2p",
+                work.kernels["g2p"],
+                work.n,
+                work.device,
+                [
+                    *before("x", "v", "F"),
+                    *temp("grid_v", "grid_u"),
+                    *fixed(work.blend),
+                    *geometry,
+                    *dt,
+                    *fixed(k, work.status),
+                ],
+                [*after[:3], *trial],
+            )
+        )
+        for body in work.model.bodies if work.inelastic else ():
+            theta = given(f"theta_{body.material}")
+            rows = fixed(body.start, int(inputs[f"theta_{body.material}"].shape[0] > 1))
+            stages.append(
+                _Stage(
+                    "project",
+                    work.laws[body.material]["project"],
+                    body.stop - body.start,
+                    work.device,
+                    [*trial, *before("h"), after[2], *theta, *rows, *dt],
+                    [after[3], after[4]],
+                )
+            )
+        return stages
+
+
+_Pair = tuple[Any, Any]
+
+
+class _Stage:
+    """One kernel launch with the adjoint of each argument beside it."""
+
+    def __init__(
+        self,
+        name: str,
+        kernel: wp.Kernel,
+        dim: Any,
+        device: Any,
+        inputs: Sequence[_Pair],
+        outputs: Sequence[_Pair],
+        *,
+        clear: bool = False,
+    ) -> None:
+        self.name, self._kernel, self._dim, self._device = name, kernel, dim, device
+        self._inputs, self._outputs, self._clear = inputs, outputs, clear
+
+    def forward(self) -> None:
+        outputs = [v for v, _ in self._outputs]
+        if self._clear:
+            for array in outputs:
+                array.zero_()
+        wp.launch(
+            self._kernel,
+            self._dim,
+            inputs=[v for v, _ in self._inputs],
+            outputs=outputs,
+            device=self._device,
+            record_tape=False,
+        )
+
+    def backward(self) -> None:
+        wp.launch(
+            self._kernel,
+            self._dim,
+            inputs=[v for v, _ in self._inputs],
+            outputs=[v for v, _ in self._outputs],
+            adj_inputs=[g for _, g in self._inputs],
+            adj_outputs=[g for _, g in self._outputs],
+            adjoint=True,
+            device=self._device,
+            record_tape=False,
+        )
+
+    def adjoints(self) -> dict[str, Any]:
+        """The buffers that `backward` adds to."""
+        return {f"{self.name} input {i}": g for i, (_, g) in enumerate(self._inputs) if g is not None}
