@@ -75,7 +75,7 @@ def rollout(
 
     Gradients flow from anything saved, and from the final state, to the initial state, the model's parameters
     and the control. States are kept at segment boundaries and recomputed in between, so that memory grows with
-    the square root of the horizon; `memory` (bytes, or "auto" for 1 GiB) allows keeping everything where that
+    the square root of the horizon; `memory` (bytes, or "auto" for 256 MiB) allows keeping everything where that
     is small.
 
     Args:
@@ -99,7 +99,7 @@ def rollout(
     take = save or (lambda s: solver.particles(s).x)
     frames = steps // every
     size = state.bytes()  # type: ignore[attr-defined]
-    budget = float(2**30) if memory == "auto" else float(memory)
+    budget = float(2**28) if memory == "auto" else float(memory)
     length, keep = plan_segments(steps, every, size, budget)
     times, saved = [state.t], [take(state)]  # type: ignore[attr-defined]
     began = time.perf_counter()
