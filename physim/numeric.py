@@ -144,14 +144,18 @@ def warp_names(source: Callable, precision: Precision, bindings: dict[str, Any])
     return {**precision.names(), **called, **bindings}
 
 
-def kernel(source: Callable, precision: Precision, *, module: str, **bindings: Any) -> wp.Kernel:
+def kernel(
+    source: Callable, precision: Precision, *, module: str, differentiable: bool = True, **bindings: Any
+) -> wp.Kernel:
     """Build a Warp kernel from plain Python; `bindings` are the functions and constants it may name.
 
-    A binding that is a `Numeric` is instantiated in the same precision.
+    A binding that is a `Numeric` is instantiated in the same precision. Without `differentiable`, Warp generates no
+    adjoint: for kernels that have a hand-written one.
     """
     bound = {k: v.warp(precision) if isinstance(v, Numeric) else v for k, v in bindings.items()}
     names = {**precision.names(), **{n: f.warp(precision) for n, f in _used(source).items()}, **bound}
-    return wp.kernel(rebind(source, names, ""), module=wp.get_module(f"{module}_{precision.name}"))
+    home = wp.get_module(f"{module}_{precision.name}")
+    return wp.kernel(rebind(source, names, ""), module=home, enable_backward=differentiable)
 
 
 def _stack(*entries: Any) -> torch.Tensor:

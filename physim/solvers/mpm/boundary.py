@@ -54,7 +54,7 @@ def side_of(i: int, axis: int, low: int, high: int) -> int:
 
 @numeric
 def turn(a: vec3, angle: vec3) -> vec3:
-    """Rotate `a` by the rotation vector `angle` [rad]; a power series, so smooth at zero (exact to 1e-12 below 1 rad)."""
+    """Rotate `a` by the rotation vector `angle` [rad]: a power series, smooth at zero, exact to 1e-12 below 1 rad."""
     t = wp.dot(angle, angle)
     s = real(1.0) - t / real(6.0) * (
         real(1.0)

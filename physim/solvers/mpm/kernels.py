@@ -21,8 +21,9 @@ from physim.solvers.mpm.boundary import (
     turn,
 )
 
-# Bound when a kernel is built: dimensions, stencil layers along z, number of colliders, and a law's sizes and functions.
-DIM, LAYERS, BLEND, COLLIDERS, PARAMS, HISTORY = 3, 3, 0, 0, 0, 0
+# Bound when a kernel is built: dimensions, stencil layers along z, kind of transfer, images per axis (2 with mirrored
+# walls), number of colliders, and a law's sizes and functions.
+DIM, LAYERS, BLEND, SIDES, COLLIDERS, PARAMS, HISTORY = 3, 3, 0, 1, 0, 0, 0
 params = history = stress_of = project_of = None
 
 
@@ -184,9 +185,9 @@ def grid_update(
     total = vec4()
     before = vec4()
     pull = vec4(gravity[0][0], gravity[0][1], gravity[0][2], real(0.0))
-    for a in range(2):
-        for b in range(2):
-            for c in range(2):
+    for a in range(SIDES):
+        for b in range(SIDES):
+            for c in range(SIDES):
                 gi = i
                 gj = j
                 gk = k

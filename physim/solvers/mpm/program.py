@@ -15,7 +15,7 @@ from physim.laws.material import Material
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
 from physim.sim.trajectory import RolloutFailure, Status
-from physim.solvers.mpm import kernels
+from physim.solvers.mpm import adjoints, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
 
 _FAILURES = (Status.NONFINITE, Status.LEFT_GRID, Status.TOO_FAST)
@@ -23,16 +23,21 @@ _NEVER = np.iinfo(np.int64).max
 
 
 @cache
-def transfer_kernels(precision: Precision, dim: int, colliders: int, blend: bool) -> dict[str, wp.Kernel]:
-    """P2G, grid update and G2P for one precision, dimension, number of colliders and kind of transfer."""
+def transfer_kernels(
+    precision: Precision, dim: int, colliders: int, *, walls: bool, blend: bool
+) -> dict[str, wp.Kernel]:
+    """P2G, grid update and G2P, and the adjoints of the transfers, for one kind of model."""
     kind = "aflip" if blend else "apic"
-    sizes = {"DIM": dim, "LAYERS": 3 if dim == 3 else 1, "BLEND": int(blend)}
     module = f"physim_mpm_{dim}d_{kind}"
-    p2g = kernel(kernels.p2g, precision, module=module, **sizes)
-    g2p = kernel(kernels.g2p, precision, module=module, **sizes)
-    module = f"physim_grid_{colliders}_{kind}"
-    grid = kernel(kernels.grid_update, precision, module=module, COLLIDERS=colliders, BLEND=int(blend))
-    return {"p2g": p2g, "g2p": g2p, "grid_update": grid}
+    sizes = {"DIM": dim, "LAYERS": 3 if dim == 3 else 1, "BLEND": int(blend)}
+    made = {
+        source.__name__: kernel(source, precision, module=module, differentiable=False, **sizes)
+        for source in (kernels.p2g, kernels.g2p, adjoints.p2g_adjoint, adjoints.g2p_adjoint)
+    }
+    sides = 2 if walls else 1
+    module = f"physim_grid_{kind}_{colliders}_{sides}"
+    bound = {"COLLIDERS": colliders, "SIDES": sides, "BLEND": int(blend)}
+    return made | {"grid_update": kernel(kernels.grid_update, precision, module=module, **bound)}
 
 
 def law_kernels(material: Material, precision: Precision) -> dict[str, wp.Kernel]:
@@ -60,7 +65,7 @@ class Workspace:
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
         grid = model.grid
-        self.kernels = transfer_kernels(p, grid.dim, len(model.colliders), blend > 0)
+        self.kernels = transfer_kernels(p, grid.dim, len(model.colliders), walls=bool(model.walls), blend=blend > 0)
         self.laws = [law_kernels(m, p) for m in model.materials]
         self.inelastic = any(m.inelastic is not None for m in model.materials)
         self.blend = p.real(blend)
@@ -209,6 +214,7 @@ class Substep:
                 [*before("x", "v", "C"), *temp("tau"), *fixed(*work.constants), *geometry, *dt],
                 temp("grid", "impulse"),
                 clear=True,
+                adjoint=work.kernels["p2g_adjoint"],
             )
         )
         stages.append(
@@ -244,6 +250,7 @@ class Substep:
                     *fixed(k, work.status),
                 ],
                 [*after[:3], *trial],
+                adjoint=work.kernels["g2p_adjoint"],
             )
         )
         for body in work.model.bodies if work.inelastic else ():
@@ -266,7 +273,11 @@ _Pair = tuple[Any, Any]
 
 
 class _Stage:
-    """One kernel launch with the adjoint of each argument beside it."""
+    """One kernel launch with the adjoint of each argument beside it.
+
+    A stage whose `adjoint` kernel is written by hand passes it the inputs, the cotangents of the outputs, and the
+    buffers of the inputs' cotangents; otherwise Warp's generated adjoint of `kernel` runs.
+    """
 
     def __init__(
         self,
@@ -278,32 +289,34 @@ class _Stage:
         outputs: Sequence[_Pair],
         *,
         clear: bool = False,
+        adjoint: wp.Kernel | None = None,
     ) -> None:
         self.name, self._kernel, self._dim, self._device = name, kernel, dim, device
-        self._inputs, self._outputs, self._clear = inputs, outputs, clear
+        self._inputs, self._outputs, self._clear, self._adjoint = inputs, outputs, clear, adjoint
 
     def forward(self) -> None:
-        outputs = [v for v, _ in self._outputs]
+        """Launch the kernel."""
+        values, outputs = [v for v, _ in self._inputs], [v for v, _ in self._outputs]
         if self._clear:
             for array in outputs:
                 array.zero_()
-        wp.launch(
-            self._kernel,
-            self._dim,
-            inputs=[v for v, _ in self._inputs],
-            outputs=outputs,
-            device=self._device,
-            record_tape=False,
-        )
+        wp.launch(self._kernel, self._dim, values, outputs, device=self._device, record_tape=False)
 
     def backward(self) -> None:
+        """Add the vector-Jacobian products to the adjoints of the inputs."""
+        values, grads = [v for v, _ in self._inputs], [g for _, g in self._inputs]
+        given = [g for _, g in self._outputs]
+        if self._adjoint is not None:
+            wanted = [g for g in grads if g is not None]
+            wp.launch(self._adjoint, self._dim, [*values, *given], wanted, device=self._device, record_tape=False)
+            return
         wp.launch(
             self._kernel,
             self._dim,
-            inputs=[v for v, _ in self._inputs],
+            inputs=values,
             outputs=[v for v, _ in self._outputs],
-            adj_inputs=[g for _, g in self._inputs],
-            adj_outputs=[g for _, g in self._outputs],
+            adj_inputs=grads,
+            adj_outputs=given,
             adjoint=True,
             device=self._device,
             record_tape=False,
