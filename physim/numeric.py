@@ -174,9 +174,14 @@ def _double(function: Callable) -> Callable:
     return lambda a: function(torch.as_tensor(a, dtype=torch.float64))
 
 
+def _determinant(A: torch.Tensor) -> torch.Tensor:
+    # A polynomial: the second derivative of torch.linalg.det is NaN at A = I.
+    return (A[0] * torch.linalg.cross(A[1], A[2])).sum()
+
+
 _TORCH_WP = types.SimpleNamespace(
     transpose=lambda a: a.mT,
-    determinant=torch.linalg.det,
+    determinant=_determinant,
     inverse=torch.linalg.inv,
     trace=lambda a: a[0, 0] + a[1, 1] + a[2, 2],
     ddot=lambda a, b: (a * b).sum(),
@@ -201,6 +206,8 @@ _TORCH_NAMES: dict[str, Any] = {
     "wp": _TORCH_WP,
     "real": float,
     "vec3": _stack,
+    "params": _stack,
+    "history": _stack,
     "mat33": lambda *entries: _stack(*entries).reshape(3, 3),
     "TINY": F64.tiny,
 }
