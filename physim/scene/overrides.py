@@ -1,0 +1,98 @@
+"""Changes to a scene from the command line (`--set path=value`, `--data name=path`) or from a recording."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from physim.errors import InputError, nearest
+from physim.scene.document import Document, Key, Where, parse_yaml
+
+
+def apply_text(document: Document, text: str) -> None:
+    """Apply `materials.beam.E=80kPa`, as typed after `--set`.
+
+    The value is read like YAML: numbers, text, `[lists]`, `{mappings: ...}`; `null` removes the entry.
+
+    Raises:
+        InputError: no `=`, not YAML, or a path that leads through something that is no mapping or list.
+    """
+    name, sign, value = text.partition("=")
+    where = Where(f"--set {text}")
+    if not sign or not name.strip():
+        raise InputError(f"{where}: expected PATH=VALUE, such as --set materials.beam.E=80kPa.")
+    if ": " in value and not value.lstrip().startswith(("{", "[", '"', "'")):
+        raise InputError(f"{where}: write a mapping in braces, such as {{type: stick}}.")
+    plain, places = parse_yaml(value, where)
+    apply(document, name.strip(), plain, where, places)
+
+
+def apply_data(document: Document, text: str) -> None:
+    """Apply `name=path`, as typed after `--data`: the table `data.name` is read from that file.
+
+    Raises:
+        InputError: no such table.
+    """
+    name, sign, path = text.partition("=")
+    where = Where(f"--data {text}")
+    tables = document.data.get("data")
+    known = tables if isinstance(tables, dict) else {}
+    if not sign or not path:
+        raise InputError(f"{where}: expected NAME=PATH. Tables of this scene: {', '.join(known) or 'none'}.")
+    if name not in known:
+        raise InputError(f"{where}: the scene has no data table '{name}'.{nearest(name, known)}")
+    apply(document, f"data.{name}.file", path, where, {(): where})
+    if isinstance(known[name], dict):
+        known[name].pop("rows", None)
+
+
+def apply(document: Document, name: str, value: Any, where: Where, places: dict[Key, Where] | None = None) -> None:
+    """Set the entry at the dotted path `name`, which may be new if its parent may hold it.
+
+    Raises:
+        InputError: the path does not fit the scene.
+    """
+    path = find(document, name, where)
+    if value is None:
+        parent = document.at(path[:-1]) if path[:-1] else document.data
+        if isinstance(parent, dict):
+            parent.pop(path[-1], None)
+            document.forget(path)
+        return
+    document.put(path, value, places or {(): where})
+
+
+def find(document: Document, name: str, where: Where) -> Key:
+    """The path that a dotted name means; keys that contain dots are found too.
+
+    Missing mappings on the way are added, unless a present key is so close that it must have been meant.
+
+    Raises:
+        InputError: the path leads through a number or text, past the end of a list, or is close to another.
+    """
+    parts = name.replace("[", ".").replace("]", "").split(".")
+    node: Any = document.data
+    path: Key = ()
+    while parts:
+        if isinstance(node, list):
+            part = parts.pop(0)
+            if not part.isdigit() or int(part) >= len(node):
+                raise InputError(f"{where}: '{part}' is not an index from 0 to {len(node) - 1}.")
+            path = (*path, int(part))
+            node = node[int(part)]
+            continue
+        if not isinstance(node, dict):
+            raise InputError(f"{where}: '{'.'.join(map(str, path))}' is {node!r}, which has no entry '{parts[0]}'.")
+        size = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in node), 0)
+        key = ".".join(parts[: size or 1])
+        if size == 0 and len(parts) > 1:
+            hint = nearest(key, node)
+            if "Did you" in hint:
+                raise InputError(f"{where}: the scene has no '{'.'.join([*map(str, path), key])}'.{hint}")
+            node[key] = {}
+            document.places[(*path, key)] = where
+        parts = parts[size or 1 :]
+        path = (*path, key)
+        node = node.get(key)
+        if node is None and parts:
+            raise InputError(f"{where}: '{'.'.join(map(str, path))}' is empty.")
+    return path

@@ -1,0 +1,92 @@
+"""Where scenes, materials and data files may lie.
+
+A path inside a file starts at that file's folder and stays in it; `..` and absolute paths are for the command
+line only, where the user types them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from physim.errors import InputError, nearest
+from physim.scene.document import Where
+
+SCENES = "scenes"
+MATERIALS = "materials"
+
+
+def shipped_folder(kind: str) -> Path:
+    """The folder of shipped scenes or materials: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "shipped" / kind, package.parent / kind):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"the shipped {kind} are missing from this installation; reinstall physim.")
+
+
+def shipped_names(kind: str) -> list[str]:
+    """Names of the shipped scenes or materials, without `.yaml`."""
+    return sorted(p.stem for p in shipped_folder(kind).glob("*.yaml"))
+
+
+def find_scene(name: str | Path) -> Path:
+    """The scene file that a user means: a path, or the name of a shipped scene.
+
+    Raises:
+        InputError: there is none; the message lists what is close.
+    """
+    path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{path}: expected a scene file, got a folder.")
+    if path.exists():
+        return path
+    names = shipped_names(SCENES)
+    if path.name == str(name) or path.parts[:1] == (SCENES,):
+        if path.stem in names:
+            return shipped_folder(SCENES) / f"{path.stem}.yaml"
+        raise InputError(f"{name}: no such file or shipped scene.{nearest(path.stem, names)}")
+    raise InputError(f"{name}: no such file. Shipped scenes: {', '.join(names)}.")
+
+
+def resolve(text: str, where: Where) -> Path:
+    """An existing file named by `text`, which was written at `where`.
+
+    Raises:
+        InputError: absolute or leading out of the folder where that is not allowed, or missing.
+    """
+    given = Path(text).expanduser() if where.folder is None else Path(text)
+    if where.folder is None:
+        path = given.resolve()
+    else:
+        if given.is_absolute() or ".." in given.parts or text.startswith("~"):
+            raise InputError(
+                f"the path '{text}' leads out of the scene's folder; keep files beside the scene, or name it on the "
+                "command line, where any path is allowed"
+            )
+        path = (where.folder / given).resolve()
+        if not path.is_relative_to(where.folder.resolve()):
+            raise InputError(f"the path '{text}' is a link that leads out of the scene's folder")
+    if path.is_dir():
+        raise InputError(f"expected a file, but '{text}' is a folder")
+    if not path.exists():
+        folder = path.parent
+        beside = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+        hint = nearest(path.name, beside)
+        raise InputError(f"no such file: '{text}' (looked in {folder}){hint if 'Did you' in hint else ''}")
+    return path
+
+
+def find_material(name: str, where: Where) -> Path:
+    """The material file that `include: name` means: `*.yaml` is a path, anything else a shipped material.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return resolve(name, where)
+    names = shipped_names(MATERIALS)
+    if name in names:
+        return shipped_folder(MATERIALS) / f"{name}.yaml"
+    raise InputError(
+        f"no shipped material '{name}'.{nearest(name, names)} A file beside the scene is written with .yaml"
+    )

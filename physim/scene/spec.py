@@ -1,0 +1,53 @@
+"""The top of a scene file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from physim.scene.fields import Acceleration, Density, Part
+from physim.scene.spec_fit import FitPart, RecordingPart
+from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, TablePart
+from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, PointMassPart, TimePart, WallsPart
+
+
+class MaterialPart(Part):
+    """A material: a law, its parameters (checked against the law's own table), and laws added to it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    law: str
+    density: Density | None = None
+    viscous: dict[str, Any] | None = None
+    plastic: dict[str, Any] | None = None
+    title: str | None = None
+    source: str | None = None
+    valid: str | None = None
+    intervals: dict[str, Any] = Field(default_factory=dict)
+
+
+class ScenePart(Part):
+    """Everything in a scene file."""
+
+    title: str
+    description: str | None = None
+    solver: Literal["mpm", "solid", "none"] = "mpm"
+    dim: Literal[2, 3] = 3
+    precision: Literal["single", "double"] = "single"
+    blend: Annotated[float, Field(ge=0, lt=1)] | None = None
+    grid: GridPart | None = None
+    gravity: Acceleration = (0.0, 0.0, 0.0)
+    time: TimePart | None = None
+    materials: dict[str, MaterialPart]
+    bodies: dict[str, BodyPart] = Field(default_factory=dict)
+    walls: WallsPart = WallsPart()
+    colliders: dict[str, ColliderPart] = Field(default_factory=dict)
+    clamps: dict[str, ClampPart] = Field(default_factory=dict)
+    point_masses: dict[str, PointMassPart] = Field(default_factory=dict)
+    observe: dict[str, ObservePart] = Field(default_factory=dict)
+    data: dict[str, DataPart] = Field(default_factory=dict)
+    tables: dict[str, TablePart] = Field(default_factory=dict)
+    recordings: dict[str, RecordingPart] = Field(default_factory=dict)
+    fit: FitPart | None = None
+    expect: ExpectPart | None = None

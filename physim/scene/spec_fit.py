@@ -1,0 +1,81 @@
+"""Entries of a scene file about fitting: parameters, stages, recordings, held-out data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from physim.scene.fields import Part, Time, fail
+
+Method = Literal["gauss_newton", "adam", "lbfgs"]
+
+
+class PriorPart(Part):
+    """What is known beforehand: a central value, and either a factor (log scale) or a standard deviation."""
+
+    value: Any
+    factor: Annotated[float, Field(gt=1)] | None = None
+    sd: Any = None
+
+    @model_validator(mode="after")
+    def _width(self) -> PriorPart:
+        if (self.factor is None) == (self.sd is None):
+            raise fail("needs either `factor` (such as 2: within a factor of two) or `sd`")
+        return self
+
+
+class ParameterPart(Part):
+    """One fitted number; its start is the value in the scene unless given, and so are its physical bounds."""
+
+    start: Any = None
+    bounds: tuple[Any, Any] | None = None
+    transform: Literal["log", "logit", "linear"] | None = None
+    prior: PriorPart | None = None
+
+
+class StagePart(Part):
+    """One stage: what is freed, which part of the record, which optimiser, when to stop."""
+
+    name: str | None = None
+    method: Method | None = None
+    parameters: tuple[str, ...] = ()
+    recordings: tuple[str, ...] = ()
+    begin: Time | None = None
+    end: Time | None = None
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    rate: Annotated[float, Field(gt=0)] | None = None
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    difference: Annotated[float, Field(gt=0)] | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class RecordingPart(Part):
+    """One experiment: the scene with some entries set otherwise; fitted, or only predicted (`holdout`)."""
+
+    set: dict[str, Any] = Field(default_factory=dict)
+    role: Literal["fit", "holdout"] = "fit"
+    description: str | None = None
+
+
+class FitPart(Part):
+    """What `physim fit` does with the scene."""
+
+    parameters: dict[str, ParameterPart]
+    method: Method = "gauss_newton"
+    stages: tuple[StagePart, ...] = ()
+    starts: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    iterations: Annotated[int, Field(ge=1)] = 25
+    rate: Annotated[float, Field(gt=0)] | None = None
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    seed: int = 0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _some(self) -> FitPart:
+        if not self.parameters:
+            raise fail("there is nothing to fit; name at least one parameter, such as materials.beam.E")
+        for name in {n for s in self.stages for n in s.parameters}:
+            if name not in self.parameters:
+                raise fail(f"a stage names '{name}', which is not among the fitted parameters")
+        return self

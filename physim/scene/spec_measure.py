@@ -1,0 +1,160 @@
+"""Entries of a scene file about measurements: data tables, observations, stress-stretch tests, the tested number."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from physim.scene.fields import Direction, Fraction, Part, Point, PositiveLength, Time, fail
+from physim.scene.spec_space import RegionPart
+
+
+class DataPart(Part):
+    """A table: typed in as `rows`, or read from a CSV `file`.
+
+    `columns` gives each column's unit; with a file its keys are names from the header line. The values are in SI
+    once loaded. A file named on the command line (`--data NAME=PATH`) replaces `rows`.
+    """
+
+    columns: dict[str, str]
+    rows: tuple[tuple[float | None, ...], ...] | None = None
+    file: str | None = None
+    source: str | None = None
+    license: str | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+    comment: str = "#"
+    delimiter: str = ","
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _given(self) -> DataPart:
+        if (self.rows is None) == (self.file is None):
+            raise fail("needs either `rows` typed in or a `file`")
+        if not self.columns:
+            raise fail("needs `columns`, such as {time: s, tip: mm}")
+        return self
+
+
+class _Gauge(Part):
+    """What every observation may say: its record and how it is weighed."""
+
+    data: str | None = None
+    time: str | None = None
+    values: tuple[str, ...] | None = None
+    noise: Any = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    loss: Literal["huber", "squares"] = "huber"
+    huber: Annotated[float, Field(gt=0)] | None = None
+    interpolation: Literal["linear", "cubic"] = "cubic"
+    delay: Time = 0.0
+    holdout: tuple[tuple[Time, Time], ...] = ()
+
+
+class PositionPart(_Gauge):
+    """Mean position of a region of a body along a direction."""
+
+    kind: Literal["position"]
+    body: str | None = None
+    region: RegionPart | None = None
+    direction: Direction
+
+
+class DisplacementPart(_Gauge):
+    """Mean displacement, since the start, of a region of a body along a direction."""
+
+    kind: Literal["displacement"]
+    body: str | None = None
+    region: RegionPart | None = None
+    direction: Direction
+
+
+class FrontPart(_Gauge):
+    """How far a body reaches along a direction, or from an axis (`radial`)."""
+
+    kind: Literal["front"]
+    body: str | None = None
+    direction: Direction
+    radial: bool = False
+    origin: Point | None = None
+    fraction: Fraction = 0.005
+    width: PositiveLength | None = None
+
+
+class RadiusPart(_Gauge):
+    """Radius of the uniform body with the same second moment: how far a drop or a heap has spread."""
+
+    kind: Literal["radius"]
+    body: str | None = None
+    directions: Annotated[tuple[Direction, ...], Field(min_length=1, max_length=2)]
+
+
+class ForcePart(_Gauge):
+    """Force of the material on a collider or a wall that is not mirrored."""
+
+    kind: Literal["force"]
+    collider: str
+    direction: Direction
+
+
+class TracksPart(_Gauge):
+    """Points bound to the material: markers of a motion capture."""
+
+    kind: Literal["tracks"]
+    body: str | None = None
+    points: dict[str, Point]
+    axes: str = "xyz"
+    displacement: bool = False
+    reach: PositiveLength | None = None
+
+
+class ParticlesPart(_Gauge):
+    """Coordinates of particles themselves, `count` of them spread evenly over the list."""
+
+    kind: Literal["particles"]
+    body: str | None = None
+    axes: str = "xyz"
+    count: Annotated[int, Field(ge=1)] | None = None
+
+
+ObservePart = Annotated[
+    PositionPart | DisplacementPart | FrontPart | RadiusPart | ForcePart | TracksPart | ParticlesPart,
+    Field(discriminator="kind"),
+]
+
+
+class TablePart(Part):
+    """A stress-stretch test of a material, fitted or compared without simulation."""
+
+    test: Literal["uniaxial", "equibiaxial", "pure_shear", "simple_shear"]
+    material: str
+    data: str
+    strain: str | None = None
+    stress: str | None = None
+    measure: Literal["nominal", "cauchy"] = "nominal"
+    incompressible: bool = True
+    scale: Literal["largest", "each", "none"] = "largest"
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    role: Literal["fit", "holdout"] = "fit"
+
+
+class ExpectPart(Part):
+    """The number that the scene is tested by."""
+
+    meaning: str
+    observe: str | None = None
+    column: str | None = None
+    at: Literal["final", "max", "min", "mean"] | Time = "final"
+    quantity: Literal["observation", "parameter", "r2"] = "observation"
+    parameter: str | None = None
+    value: Any
+    tolerance: Any
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _target(self) -> ExpectPart:
+        if self.quantity == "observation" and self.observe is None:
+            raise fail("names no observation; add `observe: <name>` from the observe section")
+        if self.quantity == "parameter" and self.parameter is None:
+            raise fail("names no parameter; add `parameter: materials.<name>.<parameter>`")
+        return self

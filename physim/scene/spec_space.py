@@ -1,0 +1,270 @@
+"""Entries of a scene file about space and time: grid, shapes, bodies, walls, colliders, clamps."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from physim.scene.fields import (
+    Direction,
+    Friction,
+    Length,
+    Part,
+    Point,
+    PositiveLength,
+    PositiveMass,
+    PositiveTime,
+    Rotation,
+    Spin,
+    Time,
+    Velocity,
+    fail,
+)
+
+SIDES = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max")
+
+
+class GridPart(Part):
+    """The background grid. `origin` to `upper` is where material may be; nodes beyond it are added by `margin`."""
+
+    dx: PositiveLength
+    origin: Point | None = None
+    upper: Point | None = None
+    size: Point | None = None
+    periodic: tuple[Literal["x", "y", "z"], ...] = ()
+    margin: Annotated[int, Field(ge=0, le=16)] = 3
+
+    @model_validator(mode="after")
+    def _extent(self) -> GridPart:
+        if self.upper is not None and self.size is not None:
+            raise fail("give either `upper` or `size`, not both")
+        if self.origin is None and self.upper is not None:
+            raise fail("`upper` needs `origin`")
+        return self
+
+
+class TimePart(Part):
+    """How long, and in which steps."""
+
+    duration: PositiveTime
+    dt: Literal["auto"] | PositiveTime = "auto"
+    frame: PositiveTime | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> TimePart:
+        if self.frame is not None and self.frame > self.duration * (1 + 1e-9):
+            raise fail(f"frame ({self.frame:g} s) is longer than duration ({self.duration:g} s)")
+        return self
+
+
+class BoxPart(Part):
+    """A box by two corners, or by centre and size; `rotation` turns it about its centre."""
+
+    lower: Point | None = None
+    upper: Point | None = None
+    center: Point | None = None
+    size: Point | None = None
+    rotation: Rotation | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> BoxPart:
+        corners = self.lower is not None and self.upper is not None
+        middle = self.center is not None and self.size is not None
+        if corners == middle or (corners and (self.center or self.size)) or (middle and (self.lower or self.upper)):
+            raise fail("a box needs either `lower` and `upper`, or `center` and `size`")
+        return self
+
+
+class SpherePart(Part):
+    """A sphere; a disk in 2D."""
+
+    center: Point
+    radius: PositiveLength
+
+
+class CylinderPart(Part):
+    """A solid cylinder; in 2D use a sphere, which is a disk."""
+
+    center: Point
+    radius: PositiveLength
+    height: PositiveLength
+    axis: Literal["x", "y", "z"] | Direction = "y"
+
+
+class PolygonPart(Part):
+    """A polygon in the xy plane, extruded by `depth` around `z` in 3D."""
+
+    corners: Annotated[tuple[tuple[Length, Length], ...], Field(min_length=3)]
+    depth: PositiveLength = 1.0
+    z: Length = 0.0
+
+
+class MeshPart(Part):
+    """A watertight surface mesh; `scale` is metres per unit of the file."""
+
+    file: str
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    translation: Point | None = None
+    rotation: Rotation | None = None
+
+
+class PlanePart(Part):
+    """The half space behind a plane; `normal` points out of the solid."""
+
+    point: Point
+    normal: Direction
+
+
+class _OneShape(Part):
+    """Base of entries that hold exactly one shape."""
+
+    @model_validator(mode="after")
+    def _one(self) -> _OneShape:
+        names = [n for n in SHAPES if n in type(self).model_fields]
+        given = [n for n in names if getattr(self, n) is not None]
+        if len(given) != 1:
+            what = f"got {' and '.join(given)}" if given else "got none"
+            raise fail(f"needs exactly one shape ({', '.join(names)}), {what}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Name of the shape given."""
+        return next(n for n in SHAPES if getattr(self, n, None) is not None)
+
+    @property
+    def shape_part(self) -> Any:
+        """The shape given."""
+        return getattr(self, self.kind)
+
+
+SHAPES = ("box", "sphere", "cylinder", "polygon", "mesh", "plane")
+
+
+class ShapePart(_OneShape):
+    """A solid to be filled with particles."""
+
+    box: BoxPart | None = None
+    sphere: SpherePart | None = None
+    cylinder: CylinderPart | None = None
+    polygon: PolygonPart | None = None
+    mesh: MeshPart | None = None
+
+
+class RegionPart(_OneShape):
+    """A part of space that chooses particles."""
+
+    box: BoxPart | None = None
+    sphere: SpherePart | None = None
+    cylinder: CylinderPart | None = None
+
+
+class BodyPart(Part):
+    """Particles of one material, and how they move at the start.
+
+    `spacing`, `per_cell` (particles per grid cell), `counts` (particles along each axis) or `budget` sets how
+    many there are; 4 per cell in 2D and 8 in 3D unless given.
+    """
+
+    shape: ShapePart
+    material: str
+    velocity: Velocity | None = None
+    spin: Spin | None = None
+    spacing: PositiveLength | None = None
+    per_cell: Annotated[float, Field(gt=0, le=1000)] | None = None
+    counts: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    budget: Annotated[int, Field(ge=1)] | None = None
+    sampling: Literal["lattice", "jitter", "faces"] = "lattice"
+
+    @model_validator(mode="after")
+    def _resolution(self) -> BodyPart:
+        given = [n for n in ("spacing", "per_cell", "counts") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise fail(f"give one of spacing, per_cell and counts, got {' and '.join(given)}")
+        return self
+
+
+WallType = Literal["mirror_slip", "mirror_no_slip", "slip", "stick", "coulomb", "open"]
+
+
+class WallPart(Part):
+    """One side of the domain; `y_min: stick` is short for `y_min: {type: stick}`."""
+
+    type: WallType
+    friction: Friction = 0.0
+    velocity: Velocity | None = None
+    position: Length | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {"type": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _friction(self) -> WallPart:
+        if "friction" in self.model_fields_set and self.type != "coulomb":
+            raise fail(f"friction is for `type: coulomb`, got `type: {self.type}`")
+        return self
+
+
+class WallsPart(Part):
+    """Walls by side; `all` holds for the sides that are not named."""
+
+    all: WallPart | None = None
+    x_min: WallPart | None = None
+    x_max: WallPart | None = None
+    y_min: WallPart | None = None
+    y_max: WallPart | None = None
+    z_min: WallPart | None = None
+    z_max: WallPart | None = None
+
+
+class KeyframePart(Part):
+    """A place of a moving collider at one time."""
+
+    time: Time
+    position: Point
+
+
+class ColliderPart(_OneShape):
+    """A rigid obstacle: static, moving with a velocity and spin, or along keyframes."""
+
+    plane: PlanePart | None = None
+    box: BoxPart | None = None
+    sphere: SpherePart | None = None
+    mesh: MeshPart | None = None
+    contact: Literal["stick", "slip", "coulomb", "bilateral"] = "slip"
+    friction: Friction = 0.0
+    velocity: Velocity | None = None
+    spin: Spin | None = None
+    keyframes: tuple[KeyframePart, ...] = ()
+
+    @model_validator(mode="after")
+    def _motion(self) -> ColliderPart:
+        if "friction" in self.model_fields_set and self.contact != "coulomb":
+            raise fail(f"friction is for `contact: coulomb`, got `contact: {self.contact}`")
+        if self.keyframes and self.velocity is not None:
+            raise fail("give either velocity or keyframes, not both")
+        times = [k.time for k in self.keyframes]
+        if any(b <= a for a, b in pairwise(times)):
+            raise fail(f"keyframe times must increase, got {times} s")
+        return self
+
+
+class ClampPart(_OneShape):
+    """A region whose material is held, or moved with a given velocity."""
+
+    box: BoxPart | None = None
+    sphere: SpherePart | None = None
+    velocity: Velocity | None = None
+
+
+class PointMassPart(Part):
+    """A rigid little mass glued to a body, such as a tip load."""
+
+    mass: PositiveMass
+    position: Point
+    body: str | None = None
+
