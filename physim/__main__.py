@@ -1,0 +1,5 @@
+"""`python -m physim`."""
+
+from physim.cli import main
+
+main()

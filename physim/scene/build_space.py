@@ -1,0 +1,169 @@
+"""Scene entries about space to the grid, shapes, walls and colliders of a model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from physim.scene.fields import padded
+from physim.scene.problems import Findings
+from physim.scene.spec import ScenePart
+from physim.scene.spec_space import SIDES, BoxPart, ColliderPart, MeshPart, WallPart
+from physim.shapes import Box, Cylinder, Mesh, Plane, Polygon, Shape, Sphere, distance_field
+from physim.shapes.shape import rotation_matrix
+from physim.sim.model import Collider, ColliderKind, Contact, Grid, Wall, WallKind
+
+# A coordinate that differs from a whole number of cells by less than this is taken as whole.
+WHOLE = 1e-6
+
+CONTACTS = {
+    "stick": Contact.STICK,
+    "slip": Contact.SLIP,
+    "coulomb": Contact.COULOMB,
+    "bilateral": Contact.BILATERAL,
+}
+MIRRORS = {"mirror_slip": WallKind.SLIP, "mirror_no_slip": WallKind.NO_SLIP}
+
+
+def domain(spec: ScenePart) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Lower and upper corner of the region where material may be [m]."""
+    grid = spec.grid
+    assert grid is not None and grid.origin is not None
+    low = padded(grid.origin)
+    if grid.upper is not None:
+        return low, padded(grid.upper)
+    size = padded(grid.size or (0.0, 0.0, 0.0))
+    return low, (low[0] + size[0], low[1] + size[1], low[2] + size[2])
+
+
+def make_grid(spec: ScenePart, findings: Findings) -> Grid | None:
+    """The background grid: the domain, plus `margin` nodes on each side that is not periodic."""
+    grid = spec.grid
+    assert grid is not None
+    low, high = domain(spec)
+    origin, shape, sound = [], [], True
+    for axis in range(spec.dim):
+        cells = (high[axis] - low[axis]) / grid.dx
+        whole = round(cells)
+        if whole < 1 or abs(cells - whole) > WHOLE * max(1.0, cells):
+            up = max(1, math.ceil(cells))
+            end = f"`{'upper' if grid.upper is not None else 'size'}`"
+            value = low[axis] + up * grid.dx if grid.upper is not None else up * grid.dx
+            findings.add(
+                ("grid", "upper" if grid.upper is not None else "size"),
+                f"the domain is {cells:.6g} cells of {grid.dx:g} m long on {'xyz'[axis]}; a whole number is needed. "
+                f"Try {value:.8g} m for {'xyz'[axis]} of {end}",
+            )
+            sound = False
+        periodic = "xyz"[axis] in grid.periodic
+        origin.append(low[axis] - (0.0 if periodic else grid.margin * grid.dx))
+        shape.append(whole if periodic else whole + 1 + 2 * grid.margin)
+    if not sound:
+        return None
+    if spec.dim == 2:
+        origin.append(0.0)
+        shape.append(1)
+    around = ["xyz"[a] in grid.periodic and a < spec.dim for a in range(3)]
+    return Grid((origin[0], origin[1], origin[2]), grid.dx, (shape[0], shape[1], shape[2]), (*around,))  # type: ignore[arg-type]
+
+
+def make_shape(part: Any) -> Shape:
+    """The shape of an entry that holds one."""
+    given = part.shape_part
+    if isinstance(given, BoxPart):
+        return _box(given)
+    if isinstance(given, MeshPart):
+        return Mesh(
+            given.file, given.scale, padded(given.translation or (0.0, 0.0)), padded(given.rotation or (0.0, 0.0))
+        )
+    if part.kind == "sphere":
+        return Sphere(given.center, given.radius)
+    if part.kind == "cylinder":
+        return Cylinder(given.center, given.radius, given.height, given.axis)
+    if part.kind == "polygon":
+        return Polygon(given.corners, given.depth, given.z)
+    return Plane(given.point, given.normal)
+
+
+def _box(part: BoxPart) -> Box:
+    if part.lower is not None and part.upper is not None:
+        box = Box.from_bounds(part.lower, part.upper)
+    else:
+        assert part.center is not None and part.size is not None
+        box = Box(part.center, part.size)
+    return box if part.rotation is None else Box(box.center, box.size, padded(part.rotation))
+
+
+def walls_of(spec: ScenePart) -> dict[str, WallPart]:
+    """The wall of each side that has one; `all` fills the sides of axes that are not periodic."""
+    periodic = spec.grid.periodic if spec.grid else ()
+    found = {}
+    for side in SIDES[: 2 * spec.dim]:
+        own = getattr(spec.walls, side)
+        wall = own or (spec.walls.all if side[0] not in periodic else None)
+        if wall is not None and wall.type != "open":
+            found[side] = wall
+    return found
+
+
+def make_walls(spec: ScenePart) -> tuple[list[Wall], list[Collider]]:
+    """Mirrored walls, and planes for the walls that push only."""
+    low, high = domain(spec)
+    walls, planes = [], []
+    for side, part in walls_of(spec).items():
+        axis, upper = "xyz".index(side[0]), side.endswith("max")
+        at = part.position if part.position is not None else (high if upper else low)[axis]
+        velocity = padded(part.velocity or (0.0, 0.0))
+        if part.type in MIRRORS:
+            walls.append(Wall(axis, upper, at, MIRRORS[part.type], velocity))
+            continue
+        point, normal = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+        point[axis], normal[axis] = at, -1.0 if upper else 1.0
+        contact = CONTACTS[part.type]
+        options: dict[str, Any] = {"contact": contact, "friction": part.friction, "velocity": velocity}
+        planes.append(Collider.plane(point, normal, name=side, **options))
+    return walls, planes
+
+
+def make_colliders(spec: ScenePart) -> list[Collider]:
+    """Colliders and clamps, in the order of the file."""
+    found = [_collider(name, part, spec) for name, part in spec.colliders.items()]
+    for name, part in spec.clamps.items():
+        held = ColliderPart.model_construct(
+            **{n: getattr(part, n) for n in ("box", "sphere")}, contact="stick", velocity=part.velocity
+        )
+        found.append(_collider(name, held, spec))
+    return found
+
+
+def _collider(name: str, part: ColliderPart, spec: ScenePart) -> Collider:
+    options: dict[str, Any] = {
+        "contact": CONTACTS[part.contact],
+        "friction": part.friction,
+        "velocity": padded(part.velocity or (0.0, 0.0)),
+        "spin": padded(part.spin or (0.0, 0.0)),
+        "keyframes": tuple((k.time, padded(k.position)) for k in part.keyframes),
+        "name": name,
+    }
+    if part.plane is not None:
+        return Collider.plane(padded(part.plane.point), padded(part.plane.normal), **options)
+    if part.box is not None:
+        box = _box(part.box)
+        half = tuple(0.5 * s for s in box.size)
+        turned = _rows(rotation_matrix(box.rotation))
+        return Collider(ColliderKind.BOX, half, padded(tuple(box.center)), turned, **options)  # type: ignore[arg-type]
+    if part.sphere is not None:
+        size = (part.sphere.radius,) * 3
+        return Collider(ColliderKind.SPHERE, size, padded(part.sphere.center), **options)
+    assert part.mesh is not None and spec.grid is not None
+    mesh = Mesh(part.mesh.file, part.mesh.scale)
+    field = distance_field(mesh, 0.5 * spec.grid.dx)
+    turned = _rows(rotation_matrix(padded(part.mesh.rotation or (0.0, 0.0))))
+    at = padded(part.mesh.translation or (0.0, 0.0))
+    return Collider(ColliderKind.MESH, (0.0, 0.0, 0.0), at, turned, distances=field, **options)
+
+
+def _rows(matrix: np.ndarray) -> tuple[tuple[float, float, float], ...]:
+    return tuple((float(r[0]), float(r[1]), float(r[2])) for r in matrix)

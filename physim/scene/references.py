@@ -1,0 +1,282 @@
+"""Names in a scene that must exist, and entries that must fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from physim.errors import InputError, nearest
+from physim.scene.document import Key
+from physim.scene.materials import MaterialSpec
+from physim.scene.parameters import free_number
+from physim.scene.problems import Findings
+from physim.scene.spec import ScenePart
+from physim.scene.spec_fit import ParameterPart
+from physim.scene.spec_measure import ForcePart, TablePart
+from physim.scene.spec_space import SIDES
+from physim.scene.tables import Table
+from physim.scene.units import FORCE, LENGTH, NUMBER, PRESSURE, TIME, Dimension, UnitError, parse
+
+MIRRORED = ("mirror_slip", "mirror_no_slip")
+
+
+def check_references(
+    spec: ScenePart, materials: dict[str, MaterialSpec], tables: dict[str, Table], findings: Findings
+) -> ScenePart:
+    """Note what does not fit, and return the scene with every remaining quantity in SI."""
+    _required(spec, findings)
+    _bodies(spec, materials, findings)
+    _sides(spec, findings)
+    _frames(spec, findings)
+    _observations(spec, tables, findings)
+    for name, table in spec.tables.items():
+        _stress_table(("tables", name), table, spec, tables, findings)
+    _fit(spec, materials, findings)
+    return _expectation(spec, materials, findings)
+
+
+def known(findings: Findings, path: Key, what: str, name: str, names: Iterable[str]) -> bool:
+    """Whether `name` is among `names`; notes a problem otherwise."""
+    names = list(names)
+    if name in names:
+        return True
+    findings.add(path, f"no {what} '{name}'.{nearest(name, names) or f' The scene has no {what}.'}")
+    return False
+
+
+def _required(spec: ScenePart, findings: Findings) -> None:
+    if spec.solver == "none":
+        if not spec.tables:
+            findings.add(("solver",), "`solver: none` fits stress-stretch tables; add a `tables` section")
+        return
+    for section in ("grid", "time"):
+        if getattr(spec, section) is None:
+            findings.add((section,), f"required with `solver: {spec.solver}`, and missing")
+    if not spec.bodies:
+        findings.add(("bodies",), f"required with `solver: {spec.solver}`, and missing or empty")
+    grid = spec.grid
+    if spec.solver == "mpm" and grid is not None and (grid.origin is None or not (grid.upper or grid.size)):
+        findings.add(("grid",), "needs `origin` and `upper` (or `size`): the region where material may be")
+    if spec.solver == "mpm" and spec.point_masses:
+        findings.add(("point_masses",), "point masses need `solver: solid`")
+    if spec.solver == "solid":
+        for name in spec.colliders:
+            findings.add(("colliders", name), "`solver: solid` has clamps and mirrored walls, no colliders; use mpm")
+
+
+def _bodies(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:
+    for name, body in spec.bodies.items():
+        path = ("bodies", name)
+        if not known(findings, (*path, "material"), "material", body.material, materials):
+            continue
+        if materials[body.material].density is None:
+            findings.add(("materials", body.material), f"needs a `density`, because the body '{name}' is made of it")
+        if spec.dim == 2 and body.spin is not None and (len(body.spin) != 3 or any(body.spin[:2])):
+            findings.add((*path, "spin"), "in 2D a body spins about z only: write [0, 0, w]")
+        if spec.dim == 2 and body.shape.kind in ("mesh",):
+            findings.add((*path, "shape"), "a mesh needs `dim: 3`; in 2D use a box, sphere (a disk) or polygon")
+        if body.counts is not None and len(body.counts) != spec.dim:
+            findings.add((*path, "counts"), f"expected {spec.dim} whole numbers, got {len(body.counts)}")
+    for name, mass in spec.point_masses.items():
+        if mass.body is not None:
+            known(findings, ("point_masses", name, "body"), "body", mass.body, spec.bodies)
+
+
+def _sides(spec: ScenePart, findings: Findings) -> None:
+    for side in SIDES:
+        part = getattr(spec.walls, side)
+        if part is None:
+            continue
+        if spec.dim == 2 and side[0] == "z":
+            findings.add(("walls", side), "a 2D scene has no z walls")
+        if spec.grid is not None and side[0] in spec.grid.periodic and part.type != "open":
+            findings.add(("walls", side), f"axis {side[0]} is periodic and cannot have a wall")
+        _position(spec, side, findings)
+    if spec.solver == "solid":
+        for side in ("all", *SIDES):
+            part = getattr(spec.walls, side)
+            if part is not None and part.type not in (*MIRRORED, "open"):
+                findings.add(("walls", side), f"`solver: solid` has mirrored walls and clamps only, got '{part.type}'")
+
+
+def _position(spec: ScenePart, side: str, findings: Findings) -> None:
+    """A wall must lie on the grid, and a mirrored one on a node or midway between two."""
+    part, grid = getattr(spec.walls, side), spec.grid
+    if part.position is None or grid is None or grid.origin is None or not (grid.upper or grid.size):
+        return
+    axis = "xyz".index(side[0])
+    if axis >= len(grid.origin):
+        return
+    low = grid.origin[axis]
+    high = grid.upper[axis] if grid.upper is not None else low + (grid.size or ())[axis]
+    reach = grid.margin * grid.dx
+    if not low - reach <= part.position <= high + reach:
+        findings.add(
+            ("walls", side, "position"), f"{part.position:g} m is off the grid, which spans {low:g} to {high:g} m"
+        )
+        return
+    halves = 2.0 * (part.position - low) / grid.dx
+    if part.type in MIRRORED and abs(halves - round(halves)) > 1e-4:
+        findings.add(
+            ("walls", side, "position"),
+            f"a mirrored wall lies on a node or midway between two; {part.position:g} m does not. The nearest place is "
+            f"{low + round(halves) * grid.dx / 2:.8g} m",
+        )
+
+
+def _frames(spec: ScenePart, findings: Findings) -> None:
+    time = spec.time
+    if time is None:
+        return
+    frame = time.frame if time.frame is not None else time.duration / 100.0
+    if isinstance(time.dt, float):
+        steps = frame / time.dt
+        if round(steps) < 1 or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
+            what = "frame" if time.frame is not None else "duration/100 (there is no `frame`)"
+            findings.add(
+                ("time", "dt"),
+                f"{what} = {frame:g} s is {steps:.6g} steps of {time.dt:g} s; a whole number is needed, such as "
+                f"dt = {frame / max(1, round(steps)):.8g} s",
+            )
+    frames = time.duration / frame
+    if abs(frames - round(frames)) > 1e-6 * frames:
+        findings.add(
+            ("time", "duration"),
+            f"{time.duration:g} s is {frames:.6g} frames of {frame:g} s; a whole number is needed, such as "
+            f"duration = {max(1, round(frames)) * frame:.8g} s",
+        )
+
+
+def gauge_dimension(part: Any) -> Dimension:
+    """What an observation measures."""
+    return FORCE if isinstance(part, ForcePart) else LENGTH
+
+
+def _observations(spec: ScenePart, tables: dict[str, Table], findings: Findings) -> None:
+    for name, part in spec.observe.items():
+        path, dimension = ("observe", name), gauge_dimension(part)
+        if getattr(part, "body", None) is not None:
+            known(findings, (*path, "body"), "body", part.body, spec.bodies)
+        if isinstance(part, ForcePart):
+            _pressed(spec, path, part, findings)
+        axes = getattr(part, "axes", "x")
+        if not axes or set(axes) - set("xyz"[: spec.dim]) or len(set(axes)) != len(axes):
+            findings.add((*path, "axes"), f"expected some of '{'xyz'[: spec.dim]}', each once, got '{axes}'")
+        if part.noise is not None:
+            noise = _in_si(findings, (*path, "noise"), part.noise, dimension)
+            if noise is not None and not noise > 0:
+                findings.add((*path, "noise"), f"must be greater than 0, got {part.noise}")
+            spec.observe[name] = part.model_copy(update={"noise": noise})
+        if part.data is not None and known(findings, (*path, "data"), "data table", part.data, spec.data):
+            if part.data in tables:
+                _columns(path, part, tables[part.data], dimension, findings)
+
+
+def _pressed(spec: ScenePart, path: Key, part: ForcePart, findings: Findings) -> None:
+    sides = {s: getattr(spec.walls, s) or spec.walls.all for s in SIDES[: 2 * spec.dim]}
+    planes = [s for s, w in sides.items() if w is not None and w.type not in (*MIRRORED, "open")]
+    if part.collider in sides and part.collider not in planes:
+        findings.add((*path, "collider"), f"the wall '{part.collider}' is mirrored or open; only other walls feel forces")
+        return
+    known(findings, (*path, "collider"), "collider", part.collider, [*spec.colliders, *spec.clamps, *planes])
+
+
+def _columns(path: Key, part: Any, table: Table, dimension: Dimension, findings: Findings) -> None:
+    time = part.time or table.columns[0]
+    if part.time is not None and not known(findings, (*path, "time"), "column", time, table.columns):
+        return
+    if table.dimensions[table.index(time)] != TIME:
+        findings.add((*path, "time"), f"the column '{time}' of '{table.name}' is {table.dimensions[0].name}, not a time")
+        return
+    clock = table.column(time)
+    if not (clock[1:] > clock[:-1]).all():
+        findings.add((*path, "data"), f"the times in '{table.name}' must increase, without gaps")
+    for column in part.values or [c for c in table.columns if c != time]:
+        if known(findings, (*path, "values"), "column", column, table.columns):
+            given = table.dimensions[table.index(column)]
+            if given != dimension:
+                what = f"measures {dimension.label}, but the column '{column}' of '{table.name}' is {given.label}"
+                findings.add((*path, "values"), what)
+
+
+def _stress_table(path: Key, part: TablePart, spec: ScenePart, tables: dict[str, Table], findings: Findings) -> None:
+    known(findings, (*path, "material"), "material", part.material, spec.materials)
+    if not known(findings, (*path, "data"), "data table", part.data, spec.data) or part.data not in tables:
+        return
+    table = tables[part.data]
+    if len(table.columns) < 2:
+        findings.add((*path, "data"), f"'{table.name}' needs a strain and a stress column")
+        return
+    for key, default, dimension in (("strain", 0, NUMBER), ("stress", 1, PRESSURE)):
+        column = getattr(part, key) or table.columns[default]
+        if known(findings, (*path, key), "column", column, table.columns):
+            given = table.dimensions[table.index(column)]
+            if given != dimension:
+                findings.add((*path, key), f"expected {dimension.label}; the column '{column}' is {given.label}")
+
+
+def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:
+    if spec.fit is None:
+        return
+    for name, part in spec.fit.parameters.items():
+        path = ("fit", "parameters", name)
+        try:
+            number = free_number(spec, materials, name)
+        except InputError as error:
+            findings.add(path, str(error))
+            continue
+        spec.fit.parameters[name] = _parameter(path, part, number.dimension, findings)
+    measured = [n for n, o in spec.observe.items() if o.data is not None]
+    if not measured and not spec.tables and not spec.recordings:
+        findings.add(("fit",), "there is no record to fit; give an observation a `data` table, or add `tables`")
+    for i, stage in enumerate(spec.fit.stages):
+        for recording in stage.recordings:
+            known(findings, ("fit", "stages", i, "recordings"), "recording", recording, spec.recordings)
+
+
+def _parameter(path: Key, part: ParameterPart, dimension: Dimension, findings: Findings) -> ParameterPart:
+    start = None if part.start is None else _in_si(findings, (*path, "start"), part.start, dimension)
+    bounds, prior = None, part.prior
+    if part.bounds is not None:
+        low, high = (_in_si(findings, (*path, "bounds", i), b, dimension) for i, b in enumerate(part.bounds))
+        bounds = (low, high)
+        if low is not None and high is not None and not low < high:
+            findings.add((*path, "bounds"), f"the lower bound {part.bounds[0]} must be below the upper {part.bounds[1]}")
+        elif start is not None and low is not None and high is not None and not low <= start <= high:
+            findings.add((*path, "start"), f"{part.start} is outside the bounds {part.bounds[0]} to {part.bounds[1]}")
+    if prior is not None:
+        centre = _in_si(findings, (*path, "prior", "value"), prior.value, dimension)
+        sd = None if prior.sd is None else _in_si(findings, (*path, "prior", "sd"), prior.sd, dimension)
+        prior = prior.model_copy(update={"value": centre, "sd": sd})
+    return part.model_copy(update={"start": start, "bounds": bounds, "prior": prior})
+
+
+def _expectation(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> ScenePart:
+    part = spec.expect
+    if part is None:
+        return spec
+    dimension = NUMBER
+    if part.quantity == "observation" and part.observe is not None:
+        if not known(findings, ("expect", "observe"), "observation", part.observe, spec.observe):
+            return spec
+        dimension = gauge_dimension(spec.observe[part.observe])
+    elif part.quantity == "parameter" and part.parameter is not None:
+        try:
+            dimension = free_number(spec, materials, part.parameter).dimension
+        except InputError as error:
+            findings.add(("expect", "parameter"), str(error))
+            return spec
+    value = _in_si(findings, ("expect", "value"), part.value, dimension)
+    relative = isinstance(part.tolerance, str) and part.tolerance.strip().endswith("%")
+    tolerance = _in_si(findings, ("expect", "tolerance"), part.tolerance, NUMBER if relative else dimension)
+    if value is not None and tolerance is not None:
+        tolerance = abs(value) * tolerance if relative else tolerance
+    return spec.model_copy(update={"expect": part.model_copy(update={"value": value, "tolerance": tolerance})})
+
+
+def _in_si(findings: Findings, path: Key, value: Any, dimension: Dimension) -> float | None:
+    try:
+        return parse(value, dimension)
+    except UnitError as error:
+        findings.add(path, str(error))
+        return None
