@@ -1,0 +1,1 @@
+"""Fitting: parameters, stages, optimisers, checkpoints, uncertainty and the report."""

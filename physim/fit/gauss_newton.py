@@ -1,0 +1,125 @@
+"""Levenberg-Marquardt: Gauss-Newton steps, damped until they lower the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physim.errors import SimulationError
+from physim.fit.optimiser import StepReport
+from physim.fit.problem import Objective
+
+TRIES = 12
+"""Damped steps tried per iteration before the point counts as a minimum."""
+SMALLEST_GAIN = 1e-4
+"""Share of the predicted decrease that a step must bring to be accepted."""
+FLAT = 1e-9
+"""Relative decrease of the loss below which the search is over."""
+
+
+class GaussNewton:
+    """Minimise half the sum of squared residuals r(z).
+
+    Each iteration solves (J^T J + damping diag(J^T J)) dz = -J^T r, J by differences or autograd, and compares the
+    decrease with the predicted one (Nielsen 1999, IMM-REP-1999-05). A failing simulation is a rejected step:
+    the damping grows and the point stays.
+
+    Args:
+        z: where to start, (k,).
+        step: half width of the differences in raw units.
+        largest: largest move of one raw parameter in one iteration.
+        tolerance: stop when no raw parameter moves by more than this.
+    """
+
+    def __init__(
+        self, z: Tensor, *, step: float = 0.01, largest: float = 1.0, tolerance: float = 1e-3
+    ) -> None:
+        self._z = z.detach().clone()
+        self._step = step
+        self._largest = largest
+        self._tolerance = tolerance
+        self._damping = 1e-2
+        self._growth = 2.0
+        self._r: Tensor | None = None
+
+    def step(self, objective: Objective) -> StepReport:
+        """One Jacobian, and damped steps until one is accepted."""
+        if self._r is None:
+            (first,) = objective.residuals([self._z])
+            if isinstance(first, SimulationError):
+                raise first
+            self._r = first
+        r = self._r
+        J = objective.jacobian(self._z, r, self._step)
+        gradient, normal = J.T @ r, J.T @ J
+        loss = 0.5 * float(r @ r)
+        note = ""
+        for _ in range(TRIES):
+            points = [
+                self._trial(objective, normal, gradient, d) for d in (self._damping, 10.0 * self._damping)
+            ]
+            # A lone recording leaves a thread idle: it tries the more cautious step at the same time.
+            count = 2 if len(objective.recordings) == 1 else 1
+            values = objective.residuals(points[:count])
+            outcomes = []
+            for z, value in zip(points, values, strict=False):
+                if isinstance(value, SimulationError):
+                    note = str(value)
+                    continue
+                move = z - self._z
+                predicted = -float(gradient @ move) - 0.5 * float(move @ normal @ move)
+                actual = loss - 0.5 * float(value @ value)
+                outcomes.append((actual, predicted, z, value))
+            best = max(outcomes, key=lambda o: o[0], default=None)
+            if best is not None and best[0] > 0.0 and best[0] >= SMALLEST_GAIN * best[1]:
+                return self._accept(best, loss, note)
+            tiny = all(float((z - self._z).abs().max()) <= self._tolerance for z in points[:count])
+            if tiny:
+                return StepReport(loss, self._z.clone(), False, 0.0, _stuck(note), note)
+            self._damping *= self._growth * (10.0 if count == 2 else 1.0)
+            self._growth *= 2.0
+        return StepReport(loss, self._z.clone(), False, 0.0, _stuck(note), note)
+
+    def _trial(self, objective: Objective, normal: Tensor, gradient: Tensor, damping: float) -> Tensor:
+        """The damped step from here, no longer than allowed and inside the bounds."""
+        diagonal = normal.diagonal()
+        # A parameter without any influence has a zero column: the floor keeps the system solvable and its step zero.
+        floor = 1e-12 * float(diagonal.max()) + 1e-300
+        system = (
+            normal + damping * torch.diag(diagonal) + floor * torch.eye(len(gradient), dtype=normal.dtype)
+        )
+        move = torch.linalg.solve(system, -gradient)
+        move = move * min(1.0, self._largest / max(float(move.abs().max()), 1e-300))
+        return objective.clip(self._z + move)
+
+    def _accept(self, outcome: tuple[float, float, Tensor, Tensor], loss: float, note: str) -> StepReport:
+        actual, predicted, z, r = outcome
+        change = float((z - self._z).abs().max())
+        gain = actual / predicted if predicted > 0 else 0.0
+        self._damping = max(self._damping * max(1.0 / 3.0, 1.0 - (2.0 * gain - 1.0) ** 3), 1e-9)
+        self._growth = 2.0
+        self._z, self._r = z.clone(), r
+        stop = ""
+        if change <= self._tolerance:
+            stop = _stuck(note) if note else "converged: the parameters stand still"
+        elif actual <= FLAT * loss:
+            stop = "converged: the loss stands still"
+        return StepReport(loss - actual, z.clone(), True, change, stop, note)
+
+    def state(self) -> dict[str, Any]:
+        """Point, residuals and damping."""
+        return {"z": self._z, "r": self._r, "damping": self._damping, "growth": self._growth}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a `state`."""
+        self._z, self._r = state["z"], state["r"]
+        self._damping, self._growth = state["damping"], state["growth"]
+
+
+def _stuck(note: str) -> str:
+    """Why no step is accepted any more, given the last failed simulation, if any."""
+    if note:
+        return f"stuck beside parameters where the simulation fails: {note}"
+    return "converged: no smaller loss nearby"

@@ -1,0 +1,206 @@
+"""What a fit needs from a forward model, and the evaluation of many points on several threads."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from physim.errors import FitError, SimulationError, nearest
+from physim.fit.space import Space
+from physim.fit.stage import Stage
+from physim.observe.record import Comparison
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Problem(ABC):
+    """A forward model from raw parameters to comparisons with records.
+
+    Attributes:
+        space: the fitted quantities.
+        recordings: names of the experiments that are fitted; each is one independent run.
+        held_recordings: names of those that are only scored.
+        exact_jacobian: whether rows of the Jacobian are cheap through autograd (no simulation).
+    """
+
+    space: Space
+    recordings: tuple[str, ...]
+    held_recordings: tuple[str, ...] = ()
+    exact_jacobian: bool = False
+
+    @abstractmethod
+    def predict(self, recording: str, raw: Tensor, *, end: float | None = None) -> list[Comparison]:
+        """Run one experiment.
+
+        Called from several threads at once. Differentiable in `raw` where that requires gradients.
+
+        Args:
+            recording: which experiment.
+            raw: unconstrained parameters, (p,).
+            end: nothing after this abscissa is needed.
+
+        Raises:
+            SimulationError: the run failed; the optimiser treats it as a rejected step.
+        """
+
+    def for_stage(self, stage: Stage) -> Problem:
+        """The problem that a stage solves: the same, unless the stage changes the scene."""
+        return self
+
+
+class Rejected(SimulationError):
+    """A point that cannot be used: a parameter outside its bounds, or a result that is not finite."""
+
+
+class Objective:
+    """Residuals, Jacobian and gradient of a problem in the parameters that a stage frees.
+
+    Args:
+        problem: the forward model.
+        stage: time window and free parameters.
+        raw: all raw parameters; the fixed ones stay as they are, (p,).
+        threads: runs evaluated at the same time.
+    """
+
+    def __init__(self, problem: Problem, stage: Stage, raw: Tensor, *, threads: int = 2) -> None:
+        self.problem = problem.for_stage(stage)
+        self.stage = stage
+        self.threads = threads
+        space = problem.space
+        names = stage.parameters or space.names
+        self.free = torch.tensor([space.index(n) for n in names])
+        self.base = raw.detach().clone()
+        low, high = space.bounds()
+        self.lower, self.upper = low[self.free], high[self.free]
+        self.recordings = tuple(
+            r for r in problem.recordings if not stage.recordings or r in stage.recordings
+        )
+        if not self.recordings:
+            raise FitError(
+                f"stage '{stage.name}' fits no recording.{nearest(stage.recordings[0], problem.recordings)}"
+            )
+        self.evaluations = 0
+
+    def full(self, z: Tensor) -> Tensor:
+        """All raw parameters with the free ones at `z`, (p,)."""
+        return self.base.index_put((self.free,), z)
+
+    def start(self) -> Tensor:
+        """The free parameters where the stage begins, (k,)."""
+        return self.base[self.free].clone()
+
+    def clip(self, z: Tensor) -> Tensor:
+        """`z` moved into the bounds."""
+        return torch.minimum(torch.maximum(z, self.lower), self.upper)
+
+    def residuals(self, points: Sequence[Tensor]) -> list[Tensor | SimulationError]:
+        """Robust residuals at several points, all runs in parallel; a failed run gives its error instead."""
+        with torch.no_grad():
+            raws = [self.full(z) for z in points]
+        tasks = [(i, recording) for i in range(len(raws)) for recording in self.recordings]
+
+        def run(task: tuple[int, str]) -> Tensor | SimulationError:
+            with torch.no_grad():
+                return self._recorded(task[1], raws[task[0]])
+
+        parts = parallel(lambda t: caught(run, t), tasks, self.threads)
+        self.evaluations += len(tasks)
+        found: list[Tensor | SimulationError] = []
+        for i, raw in enumerate(raws):
+            mine = [p for p, (j, _) in zip(parts, tasks, strict=True) if j == i]
+            failed = [p for p in mine if isinstance(p, SimulationError)]
+            rows = [p for p in mine if isinstance(p, Tensor)]
+            found.append(failed[0] if failed else torch.cat([*rows, self.problem.space.prior_residuals(raw)]))
+        return found
+
+    def value_and_gradient(self, z: Tensor) -> tuple[float, Tensor]:
+        """Loss (half the sum of squares) and its gradient by the adjoint, (k,).
+
+        Raises:
+            SimulationError: a run failed, or `z` is outside the bounds.
+        """
+        if bool((z < self.lower).any()) or bool((z > self.upper).any()):
+            raise Rejected("a parameter is outside its bounds.")
+
+        def run(recording: str) -> tuple[float, Tensor]:
+            with torch.enable_grad():
+                leaf = z.detach().clone().requires_grad_()
+                loss = 0.5 * (self._recorded(recording, self.full(leaf)) ** 2).sum()
+                (gradient,) = torch.autograd.grad(loss, leaf)
+            return float(loss.detach()), gradient
+
+        parts = parallel(run, self.recordings, self.threads)
+        self.evaluations += len(parts)
+        leaf = z.detach().clone().requires_grad_()
+        prior = 0.5 * (self.problem.space.prior_residuals(self.full(leaf)) ** 2).sum()
+        gradient = sum((g for _, g in parts), torch.zeros_like(z))
+        if prior.requires_grad:
+            gradient = gradient + torch.autograd.grad(prior, leaf)[0]
+        value = sum(v for v, _ in parts) + float(prior.detach())
+        if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
+            raise Rejected("the loss or its gradient is not finite at these parameters.")
+        return value, gradient
+
+    def jacobian(self, z: Tensor, here: Tensor, step: float) -> Tensor:
+        """d(residuals)/dz at `z`, (m, k): by autograd where cheap, else by central differences of `step`.
+
+        Where one side of a difference fails, the other side and `here` (the residuals at `z`) are used.
+
+        Raises:
+            FitError: the simulation fails on both sides.
+        """
+        if self.problem.exact_jacobian:
+            return torch.autograd.functional.jacobian(self._all, z)  # type: ignore[return-value]
+        moves = [s * step * torch.eye(len(z), dtype=z.dtype)[i] for i in range(len(z)) for s in (1.0, -1.0)]
+        points = [self.clip(z + m) for m in moves]
+        values = self.residuals(points)
+        columns = []
+        for i, index in enumerate(self.free.tolist()):
+            plus, minus = values[2 * i], values[2 * i + 1]
+            high, low = points[2 * i][i], points[2 * i + 1][i]
+            if isinstance(plus, SimulationError) and isinstance(minus, SimulationError):
+                name = self.problem.space.names[index]
+                raise FitError(f"the simulation fails on both sides of the current {name}: {plus}")
+            if isinstance(plus, SimulationError):
+                plus, high = here, z[i]
+            if isinstance(minus, SimulationError):
+                minus, low = here, z[i]
+            columns.append((plus - minus) / (high - low))
+        return torch.stack(columns, dim=1)
+
+    def _recorded(self, recording: str, raw: Tensor) -> Tensor:
+        comparisons = self.problem.predict(recording, raw, end=self.stage.end)
+        rows = torch.cat([c.within(self.stage.begin, self.stage.end).objective() for c in comparisons])
+        if not bool(torch.isfinite(rows.detach()).all()):
+            raise Rejected(
+                f"recording '{recording}' gives residuals that are not finite at these parameters."
+            )
+        return rows
+
+    def _all(self, z: Tensor) -> Tensor:
+        raw = self.full(z)
+        parts = [self._recorded(r, raw) for r in self.recordings]
+        return torch.cat([*parts, self.problem.space.prior_residuals(raw)])
+
+
+def parallel(function: Callable[[A], B], items: Sequence[A], threads: int) -> list[B]:
+    """Results of `function` on each item, in order, on up to `threads` threads."""
+    if threads <= 1 or len(items) <= 1:
+        return [function(i) for i in items]
+    with ThreadPoolExecutor(max_workers=min(threads, len(items))) as pool:
+        return list(pool.map(function, items))
+
+
+def caught(function: Callable[[A], B], item: A) -> B | SimulationError:
+    """The result, or the simulation failure it raised."""
+    try:
+        return function(item)
+    except SimulationError as error:
+        return error
