@@ -1,0 +1,165 @@
+"""The report of a fit: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from physim.fit.figures import comparison_figure, loss_figure
+from physim.fit.result import FitResult
+from physim.fit.uncertainty import Estimate
+from physim.scene.rundir import write_atomic
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+table { border-collapse: collapse; margin: .5rem 0; font-size: .92rem; }
+th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid #ddd; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+img { max-width: 100%; } .warn { background: #fdf3d8; border-left: 4px solid #d9a521; padding: .5rem .8rem; }
+.small { color: #666; font-size: .85rem; }
+"""
+PREFIXED = ("Pa", "Pa s", "m", "m/s", "s", "N", "kg", "m/s^2")
+
+
+def write_report(result: FitResult, path: str | Path, *, pictures: Mapping[str, bytes] | None = None) -> None:
+    """Write the report, whole or not at all.
+
+    Args:
+        result: the finished fit.
+        path: the HTML file.
+        pictures: PNG bytes by caption, shown after the values.
+    """
+    write_atomic(path, report_html(result, pictures=pictures))
+
+
+def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = None) -> str:
+    """The report as text."""
+    parts = [
+        f"<h1>{escape(result.title or result.name)}</h1>",
+        f'<p class="small">{escape(result.name)}: {len(result.position.history)} iterations, {result.runs} runs, '
+        f"{result.seconds:.1f} s</p>",
+        *(f'<p class="warn">{escape(text)}</p>' for text in (*result.warnings, *result.notes)),
+        "<h2>Fitted values</h2>",
+        _values(result),
+    ]
+    for caption, png in (pictures or {}).items():
+        parts += [_image(png, caption), f'<p class="small">{escape(caption)}</p>']
+    parts += ["<h2>Agreement</h2>", _scores(result)]
+    for comparison in result.comparisons:
+        parts.append(_image(comparison_figure(comparison), f"{comparison.name}: measured and simulated"))
+    if any(not bool(c.fitted.all()) for c in result.comparisons):
+        parts.append('<p class="small">Shaded: held out, never fitted. Grey band: stated noise.</p>')
+    if len(result.space.names) > 1:
+        parts += ["<h2>Correlation of the estimates</h2>", _correlation(result)]
+    parts += ["<h2>Search</h2>", _image(loss_figure(result.position.history), "loss")]
+    parts.append(_starts(result))
+    body = "\n".join(parts)
+    head = f'<meta charset="utf-8"><title>{escape(result.title or result.name)}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
+
+
+def shown(value: float, unit: str) -> str:
+    """A value with its unit and a prefix that keeps it readable, four digits."""
+    if not math.isfinite(value):
+        return ("-∞" if value < 0 else "∞") if not math.isnan(value) else "-"
+    if unit in PREFIXED and value != 0 and not (unit == "kg"):
+        for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ")):
+            if abs(value) >= 0.9999 * factor:
+                return f"{value / factor:.4g} {letter}{unit}"
+    return f"{value:.4g} {unit}".rstrip()
+
+
+def interval(estimate: Estimate) -> str:
+    """The interval in words."""
+    return f"{shown(estimate.low, estimate.unit)} to {shown(estimate.high, estimate.unit)}"
+
+
+def _values(result: FitResult) -> str:
+    level = f"{100 * result.level:g} %"
+    rows = [
+        [
+            e.name,
+            shown(e.value, e.unit),
+            interval(e),
+            shown(e.sd, e.unit),
+            "" if e.determined else "not determined",
+        ]
+        for e in result.uncertainty.estimates
+    ]
+    return _table(
+        ["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3)
+    )
+
+
+def _scores(result: FitResult) -> str:
+    rows = [
+        [
+            s.name,
+            s.role,
+            str(s.count),
+            shown(s.rms, s.unit),
+            f"{100 * s.relative:.2f} %",
+            f"{s.noise:.2f}",
+            f"{s.r2:.4f}",
+            f"{result.uncertainty.effective[s.name]:.0f}"
+            if s.role == "fitted" and s.name in result.uncertainty.effective
+            else "",
+        ]
+        for s in result.scores
+    ]
+    head = [
+        "observation",
+        "part",
+        "values",
+        "RMS error",
+        "of amplitude",
+        "in noise units",
+        "R²",
+        "effective values",
+    ]
+    note = (
+        '<p class="small">Effective values: how many independent values the residuals are worth, given their '
+        "correlation in time and between columns; the intervals are as wide as that implies.</p>"
+    )
+    return _table(head, rows, numeric=(2, 3, 4, 5, 6, 7)) + note
+
+
+def _correlation(result: FitResult) -> str:
+    names = result.space.names
+    matrix = result.uncertainty.correlation
+    rows = [[n, *(f"{float(matrix[i, j]):+.2f}" for j in range(len(names)))] for i, n in enumerate(names)]
+    return _table(["", *(n.split(".")[-1] for n in names)], rows, numeric=range(1, len(names) + 1))
+
+
+def _starts(result: FitResult) -> str:
+    rows = []
+    for i, f in enumerate(result.position.finished):
+        pairs = zip(
+            result.space.quantities, result.space.values(f.begin), result.space.values(f.raw), strict=True
+        )
+        moves = ", ".join(
+            f"{q.name.split('.')[-1]} {shown(float(a), q.unit)} → {shown(float(b), q.unit)}"
+            for q, a, b in pairs
+        )
+        best = "best" if f is result.best else ""
+        rows.append([str(i + 1), moves, f"{f.loss:.4g}", f.stop, best])
+    return _table(["start", "from → to", "loss", "end", ""], rows, numeric=(2,))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range = ()) -> str:
+    def line(cells: Sequence[str], tag: str) -> str:
+        inside = (
+            f'<{tag} class="n">{escape(c)}</{tag}>' if i in numeric else f"<{tag}>{escape(c)}</{tag}>"
+            for i, c in enumerate(cells)
+        )
+        return f"<tr>{''.join(inside)}</tr>"
+
+    return f"<table>{line(head, 'th')}{''.join(line(r, 'td') for r in rows)}</table>"
+
+
+def _image(png: bytes, alt: str) -> str:
+    return f'<p><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'

@@ -1,0 +1,118 @@
+"""Everything a finished fit says, as one object and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from physim.fit.loop import Position, StartResult, best_start
+from physim.fit.scores import Score
+from physim.fit.space import Space
+from physim.fit.uncertainty import Estimate, Uncertainty
+from physim.observe.record import Comparison
+from physim.scene.rundir import write_atomic
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A finished fit.
+
+    Attributes:
+        name: of the scene.
+        title: one line about the scene.
+        space: the fitted quantities.
+        raw: best raw parameters, (p,).
+        uncertainty: intervals, correlations and warnings.
+        comparisons: measured beside predicted at the best parameters, held-out records included.
+        scores: agreement per observation and role.
+        position: history and every start's end.
+        level: probability of the intervals.
+        seconds: wall time of the fit [s]; of the last run where it was resumed.
+        runs: simulations done, of all starts.
+        folder: where the files lie; None if none were written.
+        notes: sentences about the run: fallbacks, warnings of the scene.
+    """
+
+    name: str
+    title: str
+    space: Space
+    raw: Tensor
+    uncertainty: Uncertainty
+    comparisons: Sequence[Comparison]
+    scores: Sequence[Score]
+    position: Position
+    level: float = 0.9
+    seconds: float = 0.0
+    runs: int = 0
+    folder: Path | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Fitted physical values by name [SI]."""
+        return {e.name: e.value for e in self.uncertainty.estimates}
+
+    @property
+    def best(self) -> StartResult:
+        """The start that won."""
+        return self.position.finished[best_start(self.position)]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the data do not determine."""
+        return self.uncertainty.warnings
+
+    def estimate(self, name: str) -> Estimate:
+        """One fitted value with its interval."""
+        return self.uncertainty.estimates[self.space.index(name)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings for JSON."""
+        u = self.uncertainty
+        return {
+            "scene": self.name,
+            "title": self.title,
+            "level": self.level,
+            "parameters": {e.name: {k: v for k, v in asdict(e).items() if k != "name"} for e in u.estimates},
+            "correlation": u.correlation.tolist(),
+            "covariance_raw": u.covariance.tolist(),
+            "warnings": list(u.warnings),
+            "notes": list(self.notes),
+            "noise": u.noise,
+            "effective_values": u.effective,
+            "degrees_of_freedom": u.freedom,
+            "scores": [asdict(s) for s in self.scores],
+            "starts": [
+                {
+                    "begin": dict(zip(self.space.names, self.space.values(f.begin).tolist(), strict=True)),
+                    "end": dict(zip(self.space.names, self.space.values(f.raw).tolist(), strict=True)),
+                    "loss": f.loss,
+                    "stop": f.stop,
+                }
+                for f in self.position.finished
+            ],
+            "best_start": best_start(self.position),
+            "iterations": len(self.position.history),
+            "runs": self.runs,
+            "seconds": self.seconds,
+        }
+
+    def write_json(self, path: str | Path) -> None:
+        """Write `as_dict`, whole or not at all; numbers that are not finite become strings."""
+        write_atomic(path, json.dumps(_plain(self.as_dict()), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
