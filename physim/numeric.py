@@ -192,6 +192,8 @@ _TORCH_WP = types.SimpleNamespace(
     log=_double(torch.log),
     exp=_double(torch.exp),
     sqrt=_double(torch.sqrt),
+    sin=_double(torch.sin),
+    cos=_double(torch.cos),
     abs=_double(torch.abs),
     tanh=_double(torch.tanh),
     pow=lambda a, b: torch.as_tensor(a, dtype=torch.float64) ** b,

@@ -17,9 +17,7 @@ from physim.numeric import TINY, mat33, numeric, real, vec3
 @numeric
 def identity() -> mat33:
     """The unit matrix I."""
-    return mat33(
-        real(1.0), real(0.0), real(0.0), real(0.0), real(1.0), real(0.0), real(0.0), real(0.0), real(1.0)
-    )
+    return mat33(real(1.0), real(0.0), real(0.0), real(0.0), real(1.0), real(0.0), real(0.0), real(0.0), real(1.0))
 
 
 @numeric
@@ -69,20 +67,25 @@ def roundoff() -> real:
 
 
 @numeric
-def log1p(x: real) -> real:
+def log_1p(x: real) -> real:
     """log(1 + x), accurate for small x (Kahan's quotient)."""
     u = real(1.0) + x
     d = u - real(1.0)
     return wp.where(d == real(0.0), x, wp.log(u) * x / wp.where(d == real(0.0), real(1.0), d))
 
 
-@log1p.for_torch
+@log_1p.adjoint
+def _log1p_adjoint(x: real, adj_ret: real):
+    wp.adjoint[x] += adj_ret / (real(1.0) + x)
+
+
+@log_1p.for_torch
 def _log1p_torch(x):
     return torch.log1p(x)
 
 
 @numeric
-def expm1(x: real) -> real:
+def exp_m1(x: real) -> real:
     """exp(x) - 1, accurate for small x (Kahan's quotient)."""
     u = wp.exp(x)
     d = u - real(1.0)
@@ -91,7 +94,12 @@ def expm1(x: real) -> real:
     return wp.where(near, wp.where(d == real(0.0), x, d * x / wp.log(safe)), d)
 
 
-@expm1.for_torch
+@exp_m1.adjoint
+def _expm1_adjoint(x: real, adj_ret: real):
+    wp.adjoint[x] += adj_ret * wp.exp(x)
+
+
+@exp_m1.for_torch
 def _expm1_torch(x):
     return torch.expm1(x)
 
@@ -110,9 +118,7 @@ def jacobi_angle(app: real, aqq: real, apq: real) -> vec3:
     """(cos, sin, tan) of the rotation that removes apq (Golub and Van Loan, section 8.5)."""
     safe = wp.where(apq == real(0.0), real(1.0), apq)
     theta = (aqq - app) / (real(2.0) * safe)
-    t = wp.where(theta < real(0.0), real(-1.0), real(1.0)) / (
-        wp.abs(theta) + wp.sqrt(theta * theta + real(1.0))
-    )
+    t = wp.where(theta < real(0.0), real(-1.0), real(1.0)) / (wp.abs(theta) + wp.sqrt(theta * theta + real(1.0)))
     t = wp.where(apq == real(0.0), real(0.0), t)
     c = real(1.0) / wp.sqrt(t * t + real(1.0))
     return vec3(c, t * c, t)
@@ -220,7 +226,7 @@ def left_strain(F: mat33) -> mat33:
 def log_strain(F: mat33) -> mat33:
     """Hencky strain eps = log(F F^T)/2 [-], in the current (left) frame."""
     c, V = sym_eig(left_strain(F))
-    return spectral(real(0.5) * vec3(log1p(c[0]), log1p(c[1]), log1p(c[2])), V)
+    return spectral(real(0.5) * vec3(log_1p(c[0]), log_1p(c[1]), log_1p(c[2])), V)
 
 
 @log_strain.adjoint
@@ -267,7 +273,7 @@ def _log_strain_torch(F):
 def exp_sym(A: mat33) -> mat33:
     """exp(A) of a symmetric A, exactly I at A = 0."""
     a, V = sym_eig(A)
-    return identity() + spectral(vec3(expm1(a[0]), expm1(a[1]), expm1(a[2])), V)
+    return identity() + spectral(vec3(exp_m1(a[0]), exp_m1(a[1]), exp_m1(a[2])), V)
 
 
 @exp_sym.adjoint

@@ -160,9 +160,7 @@ def test_polar_of_an_inverted_matrix_is_a_rotation():
     _, adjoint = evaluate("polar_rotation", F, F64, G)
     h = 1e-6
     difference = (evaluate("polar_rotation", F + h * D) - evaluate("polar_rotation", F - h * D)) / (2 * h)
-    assert np.allclose(
-        (difference * G).sum(axis=(1, 2)), (adjoint * D).sum(axis=(1, 2)), rtol=1e-5, atol=1e-6
-    )
+    assert np.allclose((difference * G).sum(axis=(1, 2)), (adjoint * D).sum(axis=(1, 2)), rtol=1e-5, atol=1e-6)
 
 
 def stretch_kernel(

@@ -1,0 +1,183 @@
+"""Compositions of laws: elastic, plus viscous, plus inelastic, as one Warp function and one torch function.
+
+theta holds the elastic columns, then the viscous, then the inelastic ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import warp as wp
+
+from physim.errors import InputError
+from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw
+from physim.laws.parameters import Param
+from physim.numeric import Numeric, Precision, history, mat33, params, real, rebind
+
+# Bound in the sources below: the laws, and the columns of theta that each reads.
+elastic = viscous = inelastic = overstress = None
+E0 = E1 = V0 = V1 = I0 = I1 = 0
+
+
+def _stress(F: mat33, L: mat33, h: history, theta: params) -> mat33:
+    return elastic(F, theta[E0:E1])
+
+
+def _stress_viscous(F: mat33, L: mat33, h: history, theta: params) -> mat33:
+    return elastic(F, theta[E0:E1]) + viscous(F, L, theta[V0:V1])
+
+
+def _stress_over(F: mat33, L: mat33, h: history, theta: params) -> mat33:
+    return elastic(F, theta[E0:E1]) + overstress(F, h, theta[I0:I1])
+
+
+def _stress_viscous_over(F: mat33, L: mat33, h: history, theta: params) -> mat33:
+    return elastic(F, theta[E0:E1]) + viscous(F, L, theta[V0:V1]) + overstress(F, h, theta[I0:I1])
+
+
+_STRESSES = {
+    (False, False): _stress,
+    (True, False): _stress_viscous,
+    (False, True): _stress_over,
+    (True, True): _stress_viscous_over,
+}
+
+
+def _project(F_trial: mat33, h: history, f: mat33, theta: params, dt: real):
+    F, now = inelastic(F_trial, h, f, theta[E0:E1], theta[I0:I1], dt)
+    return F, now
+
+
+def _keep(F_trial: mat33, h: history, f: mat33, theta: params, dt: real):
+    return F_trial, h
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The laws of one material, without their parameter values.
+
+    Raises:
+        InputError: two laws share a parameter name, or the return map does not fit the elastic law.
+    """
+
+    elastic: ElasticLaw
+    viscous: ViscousLaw | None = None
+    inelastic: InelasticLaw | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the laws fit together."""
+        names = self.names
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise InputError(f"{self.name}: two laws share the parameter {', '.join(twice)}; choose another pair.")
+        needs = self.inelastic.needs if self.inelastic else ()
+        if tuple(p.name for p in self.elastic.params[: len(needs)]) != needs:
+            raise InputError(
+                f"'{self.inelastic.name}' reads the elastic parameters {', '.join(needs)}, which "
+                f"'{self.elastic.name}' does not have; use it with hencky."
+            )
+
+    @property
+    def laws(self) -> list[ElasticLaw | ViscousLaw | InelasticLaw]:
+        """The laws that are there, in the order of their columns."""
+        return [law for law in (self.elastic, self.viscous, self.inelastic) if law is not None]
+
+    @property
+    def name(self) -> str:
+        """The names of the laws, joined: an identifier."""
+        return "__".join(law.name for law in self.laws)
+
+    @property
+    def params(self) -> tuple[Param, ...]:
+        """Native parameters: the columns of theta."""
+        return tuple(p for law in self.laws for p in law.params)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of theta."""
+        return tuple(p.name for p in self.params)
+
+    @property
+    def history_size(self) -> int:
+        """Number of history components."""
+        return len(self.inelastic.history) if self.inelastic else 0
+
+    def columns(self) -> dict[str, tuple[int, int]]:
+        """Half-open column range of each law; a law without parameters is given one column that it does not read."""
+        at, found = 0, {}
+        for kind, law in (("E", self.elastic), ("V", self.viscous), ("I", self.inelastic)):
+            size = len(law.params) if law else 0
+            found[kind] = (at, at + size) if size else (0, 1)
+            at += size
+        return found
+
+    def _constants(self) -> dict[str, int]:
+        return {f"{kind}{end}": pair[end] for kind, pair in self.columns().items() for end in (0, 1)}
+
+    @property
+    def _over(self) -> Numeric | None:
+        return self.inelastic.overstress if self.inelastic else None
+
+    def _widths(self) -> dict[str, int]:
+        return {kind: end - start for kind, (start, end) in self.columns().items()}
+
+    @cache  # noqa: B019 - compositions live as long as the compiled kernels
+    def stress_function(self, precision: Precision) -> Any:
+        """`wp.func` (F, L, h, theta) -> total Kirchhoff stress [Pa]."""
+        vector, width = precision.vector, self._widths()
+        bound = self._bound(precision)
+        bound["elastic"] = self.elastic.kirchhoff.warp(precision, params=vector(width["E"]))
+        if self.viscous:
+            bound["viscous"] = self.viscous.kirchhoff.warp(precision, params=vector(width["V"]))
+        if self._over:
+            bound["overstress"] = self._over.warp(precision, params=vector(width["I"]), history=bound["history"])
+        source = _STRESSES[self.viscous is not None, self._over is not None]
+        return wp.func(rebind(source, bound, f"_{self.name}_{precision.name}"))
+
+    @cache  # noqa: B019
+    def project_function(self, precision: Precision) -> Any:
+        """`wp.func` (F_trial, h, f, theta, dt) -> (F, h); the identity without an inelastic law."""
+        vector, width = precision.vector, self._widths()
+        bound = self._bound(precision)
+        if self.inelastic is None:
+            return wp.func(rebind(_keep, bound, f"_{self.name}_{precision.name}"))
+        bound["inelastic"] = self.inelastic.project.warp(
+            precision,
+            params=vector(width["I"]),
+            elastic_params=vector(width["E"]),
+            history=bound["history"],
+        )
+        return wp.func(rebind(_project, bound, f"_{self.name}_{precision.name}"))
+
+    def _bound(self, precision: Precision) -> dict[str, Any]:
+        vectors = {
+            "params": precision.vector(max(1, len(self.names))),
+            "history": precision.vector(max(1, self.history_size)),
+        }
+        return {**precision.names(), **vectors, **self._constants()}
+
+    def torch_stress(self) -> Callable:
+        """Torch reader of (F, L, h, theta) -> tau [Pa] for one point."""
+        bound: dict[str, Any] = {**self._constants(), "elastic": self.elastic.kirchhoff.torch()}
+        if self.viscous:
+            bound["viscous"] = self.viscous.kirchhoff.torch()
+        if self._over:
+            bound["overstress"] = self._over.torch()
+        return rebind(_STRESSES[self.viscous is not None, self._over is not None], bound, "_torch")
+
+    def torch_project(self) -> Callable:
+        """Torch reader of (F_trial, h, f, theta, dt) -> (F, h) for one point."""
+        if self.inelastic is None:
+            return _keep
+        bound = {**self._constants(), "inelastic": self.inelastic.project.torch()}
+        return rebind(_project, bound, "_torch")
+
+    def torch_energy(self) -> Callable | None:
+        """Torch reader of (F, theta) -> elastic psi [J/m^3] for one point; None for a law without an energy."""
+        if self.elastic.energy is None:
+            return None
+        energy, (start, end) = self.elastic.energy.torch(), self.columns()["E"]
+        return lambda F, theta: energy(F, theta[start:end])

@@ -1,0 +1,114 @@
+"""The words of constitutive laws, and the registry that knows them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+from physim.errors import InputError, nearest
+from physim.laws.parameters import Param
+from physim.numeric import Numeric
+
+# Placeholder for annotations in `project` sources; bound to the elastic law's parameter vector.
+elastic_params = float
+
+
+@dataclass(frozen=True, eq=False)
+class ElasticLaw:
+    """A hyperelastic law.
+
+    Attributes:
+        name: registry name.
+        params: native parameters, the columns of theta.
+        kirchhoff: `(F, theta) -> tau [Pa]`, the Kirchhoff stress dpsi/dF F^T.
+        energy: `(F, theta) -> psi [J/m^3]`, or None where a law has no energy.
+        moduli: theta (..., k) -> (shear, bulk) modulus at rest [Pa].
+        cite: source.
+        summary: one line for tables.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    kirchhoff: Numeric
+    energy: Numeric | None
+    moduli: Callable[[Tensor], tuple[Tensor, Tensor]]
+    cite: str
+    summary: str
+
+
+@dataclass(frozen=True, eq=False)
+class ViscousLaw:
+    """A stress that depends on the velocity gradient L [1/s] and adds to the elastic one.
+
+    Attributes:
+        kirchhoff: `(F, L, theta) -> tau [Pa]`.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    kirchhoff: Numeric
+    cite: str
+    summary: str
+
+
+@dataclass(frozen=True, eq=False)
+class InelasticLaw:
+    """A return map from the trial elastic deformation to the admissible one, with a history.
+
+    Attributes:
+        project: `(F_trial, h, f, elastic, theta, dt) -> (F, h)`; f is the increment of the deformation gradient in
+            this substep (F_trial = f F_old), `elastic` the elastic law's parameters, dt the substep [s].
+        history: names of the components of h.
+        rest_history: their values in the undeformed state.
+        needs: native names that the elastic law's parameters must begin with, because `project` reads them.
+        overstress: `(F, h, theta) -> tau [Pa]` added to the elastic stress, or None.
+        stored: `(h, theta) -> psi [J/m^3]` of the history, or None.
+    """
+
+    name: str
+    params: tuple[Param, ...]
+    project: Numeric
+    cite: str
+    summary: str
+    history: tuple[str, ...] = ()
+    rest_history: tuple[float, ...] = ()
+    needs: tuple[str, ...] = ()
+    overstress: Numeric | None = None
+    stored: Numeric | None = None
+
+
+Law = ElasticLaw | ViscousLaw | InelasticLaw
+L = TypeVar("L", ElasticLaw, ViscousLaw, InelasticLaw)
+
+LAWS: dict[str, Law] = {}
+
+
+def register(law: L) -> L:
+    """Add a law to the registry under its name."""
+    if law.name in LAWS:
+        raise InputError(f"a law named '{law.name}' is registered already; choose another name.")
+    LAWS[law.name] = law
+    return law
+
+
+def get_law(name: str | L, kind: type[L]) -> L:
+    """The registered law of this name and kind; a law object is returned as it is.
+
+    Raises:
+        InputError: no law of this name and kind.
+    """
+    law = LAWS.get(name) if isinstance(name, str) else name
+    if isinstance(law, kind):
+        return law
+    word = {ElasticLaw: "an elastic", ViscousLaw: "a viscous", InelasticLaw: "an inelastic"}[kind]
+    if law is not None:
+        raise InputError(f"law '{law.name}' is not {word} law. Allowed: {', '.join(names(kind))}.")
+    raise InputError(f"'{name}' is not {word} law.{nearest(str(name), names(kind))}")
+
+
+def names(kind: type | None = None) -> list[str]:
+    """Names of the registered laws of one kind, or of all."""
+    return [n for n, law in LAWS.items() if kind is None or isinstance(law, kind)]

@@ -1,0 +1,282 @@
+"""A material: laws with their parameters, density, and the parameters' unconstrained values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from physim.errors import InputError, nearest
+from physim.laws.compose import Composition
+from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw, get_law
+from physim.laws.parameters import ELASTIC_CONSTANTS, Param, is_pair, shear_and_bulk
+from physim.numeric import Precision
+
+
+class Material(nn.Module):
+    """An elastic law, optionally with a viscous and an inelastic one, and values for their parameters.
+
+    Values are given in SI under the law's own names or, for the elastic moduli, as any two of E, nu, mu, lam,
+    bulk_modulus. `raw` holds their unconstrained values; all are frozen until `free` is called. A value at its bound
+    (no cohesion) has no finite raw value and stays fixed until `set` moves it.
+
+    Args:
+        elastic: law or its name.
+        viscous: law or its name, added to the stress.
+        inelastic: law or its name: plastic flow, a fluid's loss of shape, relaxation.
+        rho0: reference density [kg/m^3].
+        values: parameter values [SI], numbers or float tensors of shape (n,) for one value per particle.
+
+    Raises:
+        InputError: unknown law or parameter, a missing or impossible value.
+
+    Example:
+        >>> rubber = Material("neo_hookean", rho0=1070.0, values={"E": 250e3, "nu": 0.49})
+        >>> rubber.names
+        ('mu', 'lam')
+    """
+
+    def __init__(
+        self,
+        elastic: str | ElasticLaw,
+        viscous: str | ViscousLaw | None = None,
+        inelastic: str | InelasticLaw | None = None,
+        *,
+        rho0: float,
+        values: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.laws = Composition(
+            get_law(elastic, ElasticLaw),
+            get_law(viscous, ViscousLaw) if viscous is not None else None,
+            get_law(inelastic, InelasticLaw) if inelastic is not None else None,
+        )
+        if not (isinstance(rho0, (int, float)) and math.isfinite(rho0) and rho0 > 0):
+            raise InputError(f"{self.composition}: rho0 = {rho0!r} is not a density; give kg/m^3 above 0.")
+        self.rho0 = float(rho0)
+        given = dict(values or {})
+        self.table = user_table(self.laws, given)
+        self.raw = nn.ParameterDict()
+        self._fixed: list[str] = []
+        for name, param in self.table.items():
+            self._put(param, given.get(name, param.default))
+
+    def _put(self, param: Param, value: Any) -> None:
+        value = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+        if value.ndim > 1:
+            shape = tuple(value.shape)
+            raise InputError(f"{self.composition}: {param.name} must be a number or of shape (n,), not {shape}.")
+        param.check(value, self.composition)
+        name = param.name
+        if param.interior(value):
+            if name in self._fixed:
+                self._fixed.remove(name)
+                del self._buffers[f"fixed_{name}"]
+            free = name in self.raw and self.raw[name].requires_grad
+            self.raw[name] = nn.Parameter(param.to_raw(value), requires_grad=free)
+        else:
+            if name in self.raw:
+                del self.raw[name]
+            if name not in self._fixed:
+                self._fixed.append(name)
+            self.register_buffer(f"fixed_{name}", value)
+
+    @property
+    def composition(self) -> str:
+        """The laws' names as one identifier."""
+        return self.laws.name
+
+    @property
+    def elastic(self) -> ElasticLaw:
+        """The elastic law."""
+        return self.laws.elastic
+
+    @property
+    def viscous(self) -> ViscousLaw | None:
+        """The viscous law."""
+        return self.laws.viscous
+
+    @property
+    def inelastic(self) -> InelasticLaw | None:
+        """The inelastic law."""
+        return self.laws.inelastic
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Native parameters: the columns of theta."""
+        return self.laws.names
+
+    @property
+    def history_size(self) -> int:
+        """Number of history components."""
+        return self.laws.history_size
+
+    def values(self) -> dict[str, Tensor]:
+        """Current physical values [SI] by the names they were given in, differentiable with respect to `raw`."""
+        return {
+            name: getattr(self, f"fixed_{name}") if name in self._fixed else param.to_value(self.raw[name])
+            for name, param in self.table.items()
+        }
+
+    def set(self, **values: Any) -> None:
+        """Replace values [SI] by the names in `values()`.
+
+        Raises:
+            InputError: unknown name or impossible value; nothing is changed then.
+        """
+        for name, value in values.items():
+            self._named(name).check(torch.as_tensor(value, dtype=torch.float64), self.composition)
+        for name, value in values.items():
+            self._put(self.table[name], value)
+
+    def free(self, *names: str) -> None:
+        """Let gradients flow to these parameters.
+
+        Raises:
+            InputError: unknown name, or a value at its bound, which has no finite raw value to start from.
+        """
+        for name in names:
+            param = self._named(name)
+            if name in self._fixed:
+                raise InputError(
+                    f"{self.composition}: {name} is at its bound ({param.lower:g}) and cannot be fitted from there; "
+                    "start from a value inside the bounds."
+                )
+            self.raw[name].requires_grad_(True)
+
+    def freeze(self, *names: str) -> None:
+        """Stop gradients to these parameters, or to all."""
+        for name in names or tuple(self.raw):
+            self._named(name)
+            if name in self.raw:
+                self.raw[name].requires_grad_(False)
+
+    def _named(self, name: str) -> Param:
+        if name not in self.table:
+            raise InputError(f"{self.composition}: no parameter '{name}'.{nearest(name, self.table)}")
+        return self.table[name]
+
+    def theta(self) -> Tensor:
+        """Native parameters [SI], (1, k), or (n, k) where a value is given per particle."""
+        native = native_values(self.laws, self.values())
+        columns = torch.broadcast_tensors(*native) if native else [torch.zeros((), dtype=torch.float64)]
+        return torch.stack([c.reshape(-1) for c in columns], dim=1)
+
+    def rest_history(self, n: int) -> Tensor:
+        """History of n undeformed particles, (n, k)."""
+        rest = self.inelastic.rest_history if self.inelastic else ()
+        return torch.tensor(rest, dtype=torch.float64).expand(n, -1).clone()
+
+    def stress_function(self, precision: Precision) -> Any:
+        """`wp.func` (F, L, h, theta) -> total Kirchhoff stress [Pa]; cached per composition."""
+        return self.laws.stress_function(precision)
+
+    def project_function(self, precision: Precision) -> Any:
+        """`wp.func` (F_trial, h, f, theta, dt) -> (F, h); cached per composition."""
+        return self.laws.project_function(precision)
+
+    def kirchhoff(
+        self, F: Tensor, L: Tensor | None = None, h: Tensor | None = None, theta: Tensor | None = None
+    ) -> Tensor:
+        """Kirchhoff stress [Pa], (n, 3, 3), in torch float64, differentiable to any order.
+
+        Args:
+            F: elastic deformation gradient [-], (n, 3, 3).
+            L: velocity gradient [1/s], (n, 3, 3); zero unless given.
+            h: history, (n, k); at rest unless given.
+            theta: native parameters, (1, k) or (n, k); `theta()` unless given.
+        """
+        n = F.shape[0]
+        L = torch.zeros_like(F) if L is None else L
+        return torch.vmap(self.laws.torch_stress())(F, L, self._past(h, n), self._expand(theta, n))
+
+    def project(
+        self,
+        F_trial: Tensor,
+        f: Tensor,
+        dt: float,
+        *,
+        h: Tensor | None = None,
+        theta: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Admissible deformation (n, 3, 3) and history (n, k) after the return map, in torch float64.
+
+        Args:
+            F_trial: trial deformation gradient [-], (n, 3, 3).
+            f: its increment in this substep, F_trial = f F_old, (n, 3, 3).
+            dt: substep [s].
+            h: history before, (n, k).
+            theta: native parameters.
+        """
+        n = F_trial.shape[0]
+        step = torch.full((n,), dt, dtype=torch.float64)
+        map_ = torch.vmap(self.laws.torch_project())
+        F, now = map_(F_trial, self._past(h, n), f, self._expand(theta, n), step)
+        return F, now[:, : self.history_size]
+
+    def energy(self, F: Tensor, theta: Tensor | None = None) -> Tensor:
+        """Elastic energy psi per reference volume [J/m^3], (n,), in torch float64.
+
+        Raises:
+            InputError: the law has no energy.
+        """
+        psi = self.laws.torch_energy()
+        if psi is None:
+            raise InputError(f"law '{self.elastic.name}' states no energy.")
+        return torch.vmap(psi)(F, self._expand(theta, F.shape[0]))
+
+    def _past(self, h: Tensor | None, n: int) -> Tensor:
+        h = self.rest_history(n) if h is None else h
+        return h if h.shape[1] else torch.zeros(n, 1, dtype=torch.float64)
+
+    def _expand(self, theta: Tensor | None, n: int) -> Tensor:
+        theta = self.theta() if theta is None else theta
+        return theta.expand(n, -1)
+
+
+def user_table(laws: Composition, given: dict[str, Any]) -> dict[str, Param]:
+    """The parameters by user-facing name: native ones, with a pair of elastic constants in place of mu and lam.
+
+    Raises:
+        InputError: unknown, missing or contradicting names.
+    """
+    owner = laws.name
+    natives = {p.name: p for p in laws.params}
+    moduli = [n for n in ("mu", "lam", "bulk_modulus") if n in natives]
+    constants = [n for n in given if n in ELASTIC_CONSTANTS]
+    table = dict(natives)
+    if len(moduli) == 2 and set(constants) != set(moduli):
+        if not is_pair(constants):
+            got = ", ".join(constants) or "none"
+            raise InputError(
+                f"{owner}: give two elastic constants, such as E and nu, or {' and '.join(moduli)}; got {got}."
+            )
+        table = {n: ELASTIC_CONSTANTS[n] for n in constants} | {n: p for n, p in natives.items() if n not in moduli}
+    elif "bulk_modulus" in moduli and "nu" in given and "bulk_modulus" not in given and len(natives) > 1:
+        table = {n: p for n, p in natives.items() if n != "bulk_modulus"} | {"nu": ELASTIC_CONSTANTS["nu"]}
+    for name in given:
+        if name not in table:
+            raise InputError(f"{owner}: no parameter '{name}'.{nearest(name, table)}")
+    missing = [f"{n} [{p.unit}]" for n, p in table.items() if n not in given and p.default is None]
+    if missing:
+        raise InputError(f"{owner}: missing {', '.join(missing)}.")
+    return table
+
+
+def native_values(laws: Composition, values: dict[str, Tensor]) -> list[Tensor]:
+    """The native columns, converted from the user's elastic constants where needed."""
+    native = dict(values)
+    pair = {n: v for n, v in values.items() if n in ELASTIC_CONSTANTS}
+    if len(pair) == 2 and is_pair(pair):
+        shear, bulk = shear_and_bulk(pair)
+        native |= {"mu": shear, "bulk_modulus": bulk, "lam": bulk - 2.0 / 3.0 * shear} | pair
+    elif "nu" in values and "bulk_modulus" in laws.names:
+        names = [p.name for p in laws.elastic.params]
+        zero = torch.zeros((), dtype=torch.float64)
+        columns = torch.broadcast_tensors(*(values.get(n, zero) for n in names))
+        shear, _bulk = laws.elastic.moduli(torch.stack(columns, dim=-1))
+        nu = values["nu"]
+        native["bulk_modulus"] = 2.0 * shear * (1.0 + nu) / (3.0 * (1.0 - 2.0 * nu))
+    return [native[n] for n in laws.names]

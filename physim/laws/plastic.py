@@ -1,0 +1,125 @@
+"""Plastic return maps in the left Hencky strain: F_new = exp(eps_new - eps_trial) F_trial, coaxial, so no singular
+vector is ever differentiated, and F_new = F_trial to the last bit where nothing yields.
+"""
+
+from __future__ import annotations
+
+import math
+
+import warp as wp
+
+from physim.laws.core import InelasticLaw, elastic_params, register
+from physim.laws.parameters import Param
+from physim.numeric import TINY, Numeric, history, mat33, numeric, params, real
+from physim.tensor import deviator, exp_sym, identity, log_strain
+
+
+@numeric
+def von_mises_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
+    """|dev eps| <= (yield_stress + hardening alpha)/(2 mu), alpha the accumulated plastic strain.
+
+    Radial return: the multiplier is (2 mu |dev eps| - yield_stress - hardening alpha)/(2 mu + hardening), if positive.
+    """
+    e = deviator(log_strain(F_trial))
+    size = wp.sqrt(wp.ddot(e, e) + TINY)
+    two_mu = real(2.0) * elastic[0]
+    excess = two_mu * size - theta[0] - theta[1] * h[0]
+    flow = wp.max(excess, real(0.0)) / (two_mu + theta[1])
+    F = wp.where(excess > real(0.0), exp_sym((-flow / size) * e) @ F_trial, F_trial)
+    return F, history(h[0] + flow)
+
+
+@numeric
+def cone_strain(eps: mat33, span: mat33, d: real, alpha: real, shift: real, elastic: elastic_params) -> mat33:
+    """Hencky strain returned to the cone |tau_dev| <= shift - alpha d/d tr tau, and to its tip beyond it [-].
+
+    `span` is the unit matrix of the d strained directions.
+    """
+    two_mu = real(2.0) * elastic[0]
+    stiffness = two_mu + d * elastic[1]
+    trace = wp.trace(eps)
+    e = eps - (trace / d) * span
+    size = wp.sqrt(wp.ddot(e, e) + TINY)
+    tip = shift / (alpha * stiffness)
+    flow = wp.max(size + (alpha * stiffness * trace - shift) / two_mu, real(0.0))
+    return wp.where(trace >= tip, (tip / d) * span, eps - (flow / size) * e)
+
+
+@numeric
+def cone_factor(sine: real) -> real:
+    """sqrt(2/3) 6/(3 - sin phi): the cone through Mohr-Coulomb's compression corners."""
+    return wp.sqrt(real(24.0)) / (real(3.0) - sine)
+
+
+@numeric
+def drucker_prager_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
+    """|dev tau| <= sqrt(2/3) 6/(3 - sin phi) (p sin phi + c cos phi), p = -tr tau/3; no dilation.
+
+    In strains, for c = 0: |dev eps| <= -alpha (3 lam + 2 mu)/(2 mu) tr eps, alpha = sqrt(2/3) 2 sin phi/(3 - sin phi).
+    Expansion beyond the tip goes to the tip (zero strain for c = 0). In plane strain 30 deg acts as 27.5 deg.
+    """
+    eps = log_strain(F_trial)
+    sine = wp.sin(theta[0])
+    factor = cone_factor(sine)
+    new = cone_strain(
+        eps, identity(), real(3.0), factor * sine / real(3.0), factor * wp.cos(theta[0]) * theta[1], elastic
+    )
+    change = new - eps
+    return wp.where(wp.ddot(change, change) > real(0.0), exp_sym(change) @ F_trial, F_trial), h
+
+
+@numeric
+def plane() -> mat33:
+    """Unit matrix of the x-y plane."""
+    return mat33(real(1.0), real(0.0), real(0.0), real(0.0), real(1.0), real(0.0), real(0.0), real(0.0), real(0.0))
+
+
+@numeric
+def drucker_prager_2d_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
+    """Mohr-Coulomb in the x-y plane: |dev tau| <= sqrt(2) (p sin phi + c cos phi), no dilation.
+
+    The pressure p is -(tau_xx + tau_yy)/2. In strains: alpha = sin phi/sqrt(2) with the in-plane trace and stiffness 2 lam + 2 mu, so that plane strain slips
+    at exactly phi. Trace and deviator are those of the 2x2 block; the body must stay in the plane.
+    """
+    eps = log_strain(F_trial)
+    sine = wp.sin(theta[0])
+    root = wp.sqrt(real(2.0))
+    new = cone_strain(eps, plane(), real(2.0), root * sine / real(2.0), root * wp.cos(theta[0]) * theta[1], elastic)
+    change = new - eps
+    return wp.where(wp.ddot(change, change) > real(0.0), exp_sym(change) @ F_trial, F_trial), h
+
+
+CONE = (
+    Param("friction_angle", "rad", 0.0, math.pi / 2, "logit", doc="angle of internal friction"),
+    Param("cohesion", "Pa", default=0.0, doc="shear strength without pressure"),
+)
+
+
+def _cone(name: str, project: Numeric, summary: str) -> InelasticLaw:
+    cite = "Drucker and Prager 1952, doi:10.1090/qam/48291; Klar et al. 2016, doi:10.1145/2897824.2925906"
+    return register(InelasticLaw(name, CONE, project, cite, summary, needs=("mu", "lam")))
+
+
+von_mises = register(
+    InelasticLaw(
+        "von_mises",
+        (
+            Param(
+                "yield_stress",
+                "Pa",
+                doc="norm of the stress deviator at yield: sqrt(2/3) of the tensile one",
+            ),
+            Param("hardening", "Pa", default=0.0, doc="growth of the yield stress with plastic strain"),
+        ),
+        von_mises_project,
+        "Simo 1992, doi:10.1016/0045-7825(92)90123-2; Ma et al. 2023, arXiv 2304.14369",
+        "metal or clay plasticity with linear isotropic hardening",
+        history=("plastic_strain",),
+        rest_history=(0.0,),
+        needs=("mu",),
+    )
+)
+drucker_prager = _cone("drucker_prager", drucker_prager_project, "sand: friction and cohesion, 3D cone constant")
+drucker_prager_2d = _cone(
+    "drucker_prager_2d", drucker_prager_2d_project, "sand in plane strain: Mohr-Coulomb's angle exactly"
+)

@@ -1,0 +1,126 @@
+"""How stiff and how viscous a material is at a state: bounds for the explicit time step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from physim.laws.material import Material
+
+# Fraction of the linear stability limit that is left to deformation within the step and to the particles' positions.
+SAFETY = 0.6
+# Deformations that are looked at: those with the largest and smallest stretch and volume.
+PROBES = 16
+
+
+def _directions() -> Tensor:
+    """Unit vectors: axes, face and space diagonals, (13, 3)."""
+    steps = torch.cartesian_prod(*[torch.arange(-1, 2)] * 3).double()
+    half = steps[[i for i, s in enumerate(steps.tolist()) if s > [0.0, 0.0, 0.0]]]
+    return half / half.norm(dim=1, keepdim=True)
+
+
+def _largest(tangent: Tensor, normals: Tensor) -> Tensor:
+    """Largest eigenvalue over directions n of the acoustic tensor a_ijkl n_j n_l [Pa]; a: (m, 3, 3, 3, 3)."""
+    acoustic = torch.einsum("mijkl,mdj,mdl->mdik", tangent, normals, normals)
+    values = torch.linalg.eigvalsh(0.5 * (acoustic + acoustic.mT))
+    return values.amax(dim=(1, 2))
+
+
+def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None) -> Tensor:
+    """Acoustic modulus rho0 c^2 [Pa], (m,), of the fastest wave in the current configuration; at least 0.
+
+    The largest eigenvalue of the acoustic tensor of d tau/d(increment) over the axes, diagonals and principal
+    directions, with the inelastic map's instantaneous (dt = 0) overstress included and its flow left out.
+
+    Args:
+        material: laws and parameters.
+        F: deformation gradients [-], (m, 3, 3).
+        theta: native parameters, (1, k) or (m, k).
+    """
+    F = F.detach().double().cpu()
+    m = F.shape[0]
+    theta = (material.theta() if theta is None else theta).detach().expand(m, -1)
+    laws = material.laws
+    start, end = laws.columns()["E"]
+    elastic = laws.elastic.kirchhoff.torch()
+    over = laws.inelastic.overstress.torch() if laws.inelastic and laws.inelastic.overstress else None
+    project = laws.torch_project()
+    rest = material.rest_history(1)[0]
+
+    def pulled(f: Tensor, F0: Tensor, columns: Tensor) -> Tensor:
+        # First Piola-Kirchhoff stress relative to the current configuration, whose tangent is the acoustic one.
+        tau = elastic(f @ F0, columns[start:end])
+        if over is not None:
+            now = project(f @ F0, rest, f, columns, torch.zeros((), dtype=torch.float64))
+            first, last = laws.columns()["I"]
+            tau = tau + over(now[0], now[1], columns[first:last])
+        return tau @ torch.linalg.inv(f).mT
+
+    eye = torch.eye(3, dtype=torch.float64)
+    tangent = torch.vmap(torch.func.jacfwd(pulled), in_dims=(None, 0, 0))(eye, F, theta)
+    principal = torch.linalg.eigh(F @ F.mT).eigenvectors.mT
+    normals = torch.cat([_directions().expand(m, -1, -1), principal], dim=1)
+    return _largest(tangent, normals).clamp(min=0.0)
+
+
+def viscous_modulus(material: Material, theta: Tensor | None = None) -> Tensor:
+    """Largest viscosity [Pa s], (m,), that multiplies a plane wave's strain rate, at rest."""
+    theta = (material.theta() if theta is None else theta).detach()
+    law = material.viscous
+    if law is None:
+        return torch.zeros(theta.shape[0], dtype=torch.float64)
+    start, end = material.laws.columns()["V"]
+    stress = law.kirchhoff.torch()
+    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    tangent = torch.vmap(torch.func.jacfwd(lambda L, columns: stress(eye, L, columns)), in_dims=(None, 0))(
+        zero, theta[:, start:end]
+    )
+    return _largest(tangent, _directions().expand(theta.shape[0], -1, -1)).clamp(min=0.0)
+
+
+def _extremes(F: Tensor) -> Tensor:
+    """Indices of the deformations with the largest and smallest stretch and volume."""
+    if F.shape[0] <= PROBES:
+        return torch.arange(F.shape[0])
+    stretch = torch.linalg.svdvals(F)
+    keys = (stretch[:, 0], -stretch[:, 2], stretch.prod(dim=1), -stretch.prod(dim=1))
+    found = [k.topk(PROBES // len(keys)).indices for k in keys]
+    return torch.unique(torch.cat(found))
+
+
+def stable_substep(material: Material, F: Tensor, dx: float, *, dim: int, safety: float = SAFETY) -> float:
+    """Largest safe explicit substep [s] on a grid of spacing dx [m]; inf for a material without stiffness.
+
+    A wave of modulus M and viscosity V has at most the frequency w = 2 sqrt(dim M/rho0)/dx and the damping rate
+    r = 4 dim V/(rho0 dx^2); the central difference of w with lagged damping is stable below
+    2 (sqrt(1 + z^2) - z)/w with z = r/(2 w).
+
+    Args:
+        material: laws and parameters.
+        F: deformation gradients of its particles [-], (n, 3, 3).
+        dx: grid spacing [m].
+        dim: 2 or 3.
+        safety: fraction of that limit.
+    """
+    theta = material.theta().detach()
+    F = F.detach().double().cpu()
+    # Per-particle parameters: every combination of the extreme states and the stiffest columns is covered by
+    # looking at the extremes of both.
+    if theta.shape[0] > 1:
+        scale = theta.abs().amax(dim=0).clamp(min=1e-300)
+        worst = (theta / scale).sum(dim=1).topk(min(PROBES, theta.shape[0])).indices
+        chosen = torch.unique(torch.cat([_extremes(F), worst]))
+        F, theta = F[chosen], theta[chosen]
+    else:
+        F = F[_extremes(F)]
+    modulus = float(wave_modulus(material, F, theta).max())
+    viscosity = float(viscous_modulus(material, theta).max())
+    rate = 4.0 * dim * viscosity / (material.rho0 * dx * dx)
+    w = 2.0 * math.sqrt(dim * modulus / material.rho0) / dx
+    if w == 0.0:
+        return safety * 2.0 / rate if rate > 0.0 else math.inf
+    z = rate / (2.0 * w)
+    return safety * 2.0 / w / (math.sqrt(1.0 + z * z) + z)
