@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from physim.scene.spec_space import SIDES, BoxPart, ColliderPart, MeshPart, Wall
 from physim.shapes import Box, Cylinder, Mesh, Plane, Polygon, Shape, Sphere, distance_field
 from physim.shapes.shape import rotation_matrix
 from physim.sim.model import Collider, ColliderKind, Contact, Grid, Wall, WallKind
+
+if TYPE_CHECKING:
+    from physim.scene.build_bodies import BodyParticles
 
 # A coordinate that differs from a whole number of cells by less than this is taken as whole.
 WHOLE = 1e-6
@@ -108,9 +112,43 @@ def walls_of(spec: ScenePart) -> dict[str, WallPart]:
     return found
 
 
-def make_walls(spec: ScenePart) -> tuple[list[Wall], list[Collider]]:
+def solid_grid(spec: ScenePart, bodies: Sequence[BodyParticles], findings: Findings) -> Grid | None:
+    """The reference grid of the solid solver: the bodies' box, whose faces lie midway between nodes.
+
+    Where the scene gives no `origin` the box of the bodies is taken, and grown to whole cells at its upper end.
+    """
+    grid = spec.grid
+    assert grid is not None
+    if grid.origin is None:
+        bounds = np.array([b.shape.bounds for b in bodies])
+        low, high = bounds[:, 0].min(axis=0), bounds[:, 1].max(axis=0)
+    else:
+        low, high = (np.array(c) for c in domain(spec))
+    cells = np.maximum(1, np.ceil((high - low) / grid.dx - WHOLE)).astype(int)
+    beyond = max(grid.margin, 2) - 0.5
+    origin = low - beyond * grid.dx
+    shape = cells + 2 * max(grid.margin, 2)
+    if spec.dim == 2:
+        origin[2], shape[2] = 0.0, 1
+    for body in bodies:
+        outside = (body.x < low - WHOLE * grid.dx) | (body.x > low + (cells + WHOLE) * grid.dx)
+        if outside[:, : spec.dim].any():
+            findings.add(("bodies", body.name, "shape"), "lies outside the grid; leave out grid.origin to fit it")
+    (x, y, z), (i, j, k) = (float(c) for c in origin), (int(c) for c in shape)
+    return Grid((x, y, z), grid.dx, (i, j, k))
+
+
+def wall_bounds(spec: ScenePart, grid: Grid) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Where walls stand unless they say otherwise [m]: the faces of the domain."""
+    if spec.grid is not None and spec.grid.origin is not None:
+        return domain(spec)
+    beyond = (max(spec.grid.margin, 2) - 0.5 if spec.grid else 0.5) * grid.dx
+    return tuple(c + beyond for c in grid.origin), tuple(c - beyond for c in grid.upper)
+
+
+def make_walls(spec: ScenePart, grid: Grid) -> tuple[list[Wall], list[Collider]]:
     """Mirrored walls, and planes for the walls that push only."""
-    low, high = domain(spec)
+    low, high = wall_bounds(spec, grid)
     walls, planes = [], []
     for side, part in walls_of(spec).items():
         axis, upper = "xyz".index(side[0]), side.endswith("max")

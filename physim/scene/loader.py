@@ -9,7 +9,8 @@ from typing import Any
 
 from physim.errors import InputError, nearest
 from physim.scene.document import Document, Key, Where, display, read_document
-from physim.scene.materials import MaterialSpec, expand_includes, read_materials
+from physim.scene.includes import expand_includes
+from physim.scene.materials import MaterialSpec, read_materials
 from physim.scene.overrides import apply, apply_data, apply_text
 from physim.scene.paths import find_scene, resolve
 from physim.scene.problems import Findings, Problem, SceneError, translate

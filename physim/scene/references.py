@@ -57,8 +57,8 @@ def _required(spec: ScenePart, findings: Findings) -> None:
     grid = spec.grid
     if spec.solver == "mpm" and grid is not None and (grid.origin is None or not (grid.upper or grid.size)):
         findings.add(("grid",), "needs `origin` and `upper` (or `size`): the region where material may be")
-    if spec.solver == "mpm" and spec.point_masses:
-        findings.add(("point_masses",), "point masses need `solver: solid`")
+    if spec.solver == "mpm" and spec.loads:
+        findings.add(("loads",), "loads need `solver: solid`")
     if spec.solver == "solid":
         for name in spec.colliders:
             findings.add(("colliders", name), "`solver: solid` has clamps and mirrored walls, no colliders; use mpm")
@@ -77,9 +77,6 @@ def _bodies(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findi
             findings.add((*path, "shape"), "a mesh needs `dim: 3`; in 2D use a box, sphere (a disk) or polygon")
         if body.counts is not None and len(body.counts) != spec.dim:
             findings.add((*path, "counts"), f"expected {spec.dim} whole numbers, got {len(body.counts)}")
-    for name, mass in spec.point_masses.items():
-        if mass.body is not None:
-            known(findings, ("point_masses", name, "body"), "body", mass.body, spec.bodies)
 
 
 def _sides(spec: ScenePart, findings: Findings) -> None:
@@ -176,7 +173,8 @@ def _pressed(spec: ScenePart, path: Key, part: ForcePart, findings: Findings) ->
     sides = {s: getattr(spec.walls, s) or spec.walls.all for s in SIDES[: 2 * spec.dim]}
     planes = [s for s, w in sides.items() if w is not None and w.type not in (*MIRRORED, "open")]
     if part.collider in sides and part.collider not in planes:
-        findings.add((*path, "collider"), f"the wall '{part.collider}' is mirrored or open; only other walls feel forces")
+        what = f"the wall '{part.collider}' is mirrored, open or absent; only other walls feel forces"
+        findings.add((*path, "collider"), what)
         return
     known(findings, (*path, "collider"), "collider", part.collider, [*spec.colliders, *spec.clamps, *planes])
 
@@ -186,7 +184,8 @@ def _columns(path: Key, part: Any, table: Table, dimension: Dimension, findings:
     if part.time is not None and not known(findings, (*path, "time"), "column", time, table.columns):
         return
     if table.dimensions[table.index(time)] != TIME:
-        findings.add((*path, "time"), f"the column '{time}' of '{table.name}' is {table.dimensions[0].name}, not a time")
+        given = table.dimensions[table.index(time)].name
+        findings.add((*path, "time"), f"the column '{time}' of '{table.name}' is {given}, not a time")
         return
     clock = table.column(time)
     if not (clock[1:] > clock[:-1]).all():
@@ -241,7 +240,7 @@ def _parameter(path: Key, part: ParameterPart, dimension: Dimension, findings: F
         low, high = (_in_si(findings, (*path, "bounds", i), b, dimension) for i, b in enumerate(part.bounds))
         bounds = (low, high)
         if low is not None and high is not None and not low < high:
-            findings.add((*path, "bounds"), f"the lower bound {part.bounds[0]} must be below the upper {part.bounds[1]}")
+            findings.add((*path, "bounds"), f"the lower bound {part.bounds[0]} is not below the upper {part.bounds[1]}")
         elif start is not None and low is not None and high is not None and not low <= start <= high:
             findings.add((*path, "start"), f"{part.start} is outside the bounds {part.bounds[0]} to {part.bounds[1]}")
     if prior is not None:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from physim.scene.fields import Acceleration, Density, Part
 from physim.scene.spec_fit import FitPart, RecordingPart
 from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, TablePart
-from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, PointMassPart, TimePart, WallsPart
+from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, TimePart, WallsPart
 
 
 class MaterialPart(Part):
@@ -20,7 +20,7 @@ class MaterialPart(Part):
     law: str
     density: Density | None = None
     viscous: dict[str, Any] | None = None
-    plastic: dict[str, Any] | None = None
+    inelastic: dict[str, Any] | None = None
     title: str | None = None
     source: str | None = None
     valid: str | None = None
@@ -44,7 +44,7 @@ class ScenePart(Part):
     walls: WallsPart = WallsPart()
     colliders: dict[str, ColliderPart] = Field(default_factory=dict)
     clamps: dict[str, ClampPart] = Field(default_factory=dict)
-    point_masses: dict[str, PointMassPart] = Field(default_factory=dict)
+    loads: dict[str, LoadPart] = Field(default_factory=dict)
     observe: dict[str, ObservePart] = Field(default_factory=dict)
     data: dict[str, DataPart] = Field(default_factory=dict)
     tables: dict[str, TablePart] = Field(default_factory=dict)

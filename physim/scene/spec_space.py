@@ -9,12 +9,13 @@ from pydantic import Field, model_validator
 
 from physim.scene.fields import (
     Direction,
+    Force,
     Friction,
     Length,
+    Mass,
     Part,
     Point,
     PositiveLength,
-    PositiveMass,
     PositiveTime,
     Rotation,
     Spin,
@@ -261,10 +262,16 @@ class ClampPart(_OneShape):
     velocity: Velocity | None = None
 
 
-class PointMassPart(Part):
-    """A rigid little mass glued to a body, such as a tip load."""
+class LoadPart(Part):
+    """A mass without volume, a constant force, or both, that moves with a point of a body (`solver: solid`)."""
 
-    mass: PositiveMass
     position: Point
-    body: str | None = None
+    mass: Mass = 0.0
+    force: Force | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> LoadPart:
+        if self.mass == 0.0 and self.force is None:
+            raise fail("needs a `mass`, a `force`, or both")
+        return self
 

@@ -62,9 +62,8 @@ def _material(path: Key, material: MaterialSpec, findings: Findings) -> None:
             continue
         value = material.values[key]
         if param.dimension is PRESSURE and 0 < abs(value) < SOFTEST:
-            findings.warn(
-                at, f"{value:g} Pa is softer than any solid; bare numbers are Pa. Did you mean kPa, MPa or GPa? {SILENCE}"
-            )
+            guess = "Did you mean kPa, MPa or GPa?"
+            findings.warn(at, f"{value:g} Pa is softer than any solid; bare numbers are Pa. {guess} {SILENCE}")
         elif param.dimension is PRESSURE and abs(value) > STIFFEST:
             findings.warn(at, f"{value:g} Pa is stiffer than diamond; bare numbers are Pa. {SILENCE}")
         elif param.dimension is ANGLE and 0 < abs(math.degrees(value)) < 1.6:

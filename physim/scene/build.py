@@ -1,0 +1,182 @@
+"""A loaded scene to a model, a solver, and the first state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from physim.errors import InputError, StabilityError
+from physim.scene.build_bodies import BodyParticles, make_bodies
+from physim.scene.build_space import make_colliders, make_grid, make_walls, solid_grid
+from physim.scene.fields import padded
+from physim.scene.loader import Scene
+from physim.scene.materials import make_material
+from physim.scene.problems import Findings
+from physim.sim.model import Body, Grid, Model
+from physim.sim.rollout import check_dt, substep_size
+
+DTYPES = {"single": torch.float32, "double": torch.float64}
+
+# Share of a cell that the fastest particle may cross in one substep, falling and colliders included.
+COURANT = 0.5
+
+
+@dataclass(frozen=True)
+class Built:
+    """A scene ready to be rolled out.
+
+    Attributes:
+        scene: where it came from.
+        model: grid, materials, walls, colliders.
+        solver: the discretisation.
+        state: the first state.
+        dt: substep [s].
+        steps: substeps in all.
+        every: substeps between frames.
+        bodies: particles by body, in the order of the model.
+        x0: first positions [m], (n, 3) float64.
+    """
+
+    scene: Scene
+    model: Model
+    solver: Any
+    state: Any
+    dt: float
+    steps: int
+    every: int
+    bodies: tuple[BodyParticles, ...]
+    x0: torch.Tensor
+
+    def rows(self, body: str | None) -> torch.Tensor:
+        """Indices of the particles of one body, or of all, (m,)."""
+        if body is None:
+            return torch.arange(len(self.x0))
+        found = next(b for b in self.model.bodies if b.name == body)
+        return torch.arange(found.start, found.stop)
+
+    def summary(self) -> list[str]:
+        """What a user wants to know before a run."""
+        spec, grid = self.scene.spec, self.model.grid
+        limit = self.solver.stable_dt(self.state)
+        counts = ", ".join(f"{b.name} {len(b.x)}" for b in self.bodies)
+        return [
+            f"{self.scene.name}: sound; {spec.title}",
+            f"particles  {len(self.x0)} ({counts})",
+            f"grid       {' x '.join(map(str, grid.shape))} nodes of {grid.dx:g} m",
+            f"time       {self.steps} substeps of {self.dt:.4g} s (stable limit {limit:.4g} s), "
+            f"{self.steps // self.every} frames",
+        ]
+
+
+def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) -> Built:
+    """Make the model, the solver and the first state of a scene.
+
+    Args:
+        scene: a loaded scene whose solver is `mpm` or `solid`.
+        device: where tensors live.
+        precision: `single` or `double`; the scene's own unless given.
+
+    Raises:
+        SceneError: bodies outside the grid or inside each other, an unusable mesh or wall.
+        StabilityError: the scene's dt is beyond the stable limit.
+    """
+    spec = scene.spec
+    if spec.solver == "none":
+        raise scene.error(("solver",), "`solver: none` has nothing to simulate; use `physim fit`")
+    dtype = DTYPES[precision or spec.precision]
+    findings = Findings(scene.document)
+    bodies = make_bodies(spec, findings)
+    findings.stop_if_any()
+    grid = make_grid(spec, findings) if spec.solver == "mpm" else solid_grid(spec, bodies, findings)
+    findings.stop_if_any()
+    assert grid is not None
+    x0 = torch.as_tensor(np.concatenate([b.x for b in bodies]))
+    v0 = torch.as_tensor(np.concatenate([b.v for b in bodies]))
+    model = make_model(scene, grid, bodies, dtype).to(device)
+    x, v = (t.to(dtype=dtype, device=device) for t in (x0, v0))
+    try:
+        solver = _solver(scene, model, x, v)
+    except InputError as error:
+        raise scene.error(("bodies",), str(error)) from None
+    state = solver.initial_state()
+    dt, every, frames = time_steps(scene, solver, state, v0)
+    return Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0)
+
+
+def make_model(scene: Scene, grid: Grid, bodies: Sequence[BodyParticles], dtype: torch.dtype) -> Model:
+    """The model of a scene; one material per name, one range per body."""
+    spec = scene.spec
+    used = [n for n in scene.materials if any(b.material == n for b in bodies)]
+    ranges, start = [], 0
+    for body in bodies:
+        ranges.append(Body(start, start + len(body.x), used.index(body.material), body.name))
+        start += len(body.x)
+    walls, planes = make_walls(spec, grid)
+    vol0 = torch.as_tensor(np.concatenate([b.vol0 for b in bodies]), dtype=dtype)
+    try:
+        return Model(
+            grid,
+            vol0,
+            [make_material(scene.materials[n]) for n in used],
+            bodies=ranges,
+            gravity=padded(spec.gravity),
+            walls=walls,
+            colliders=[*planes, *make_colliders(spec)],
+        )
+    except InputError as error:
+        raise scene.error(("walls",), str(error)) from None
+
+
+def _solver(scene: Scene, model: Model, x: torch.Tensor, v: torch.Tensor) -> Any:
+    spec = scene.spec
+    if spec.solver == "solid":
+        from physim.solvers.solid.loads import PointLoad
+        from physim.solvers.solid.solver import SolverSolid
+
+        loads = [
+            PointLoad(padded(p.position), p.mass, padded(p.force or (0.0, 0.0)), name) for name, p in spec.loads.items()
+        ]
+        return SolverSolid(model, x, v, loads=loads)
+    from physim.solvers.mpm.solver import SolverMPM
+
+    return SolverMPM(model, x, v, blend=spec.blend or 0.0)
+
+
+def time_steps(scene: Scene, solver: Any, state: Any, v0: torch.Tensor) -> tuple[float, int, int]:
+    """Substep [s], substeps per frame, and frames.
+
+    Raises:
+        StabilityError: the scene's own dt is beyond the limit.
+    """
+    time = scene.spec.time
+    assert time is not None
+    frame = time.frame if time.frame is not None else time.duration / 100.0
+    frames = round(time.duration / frame)
+    limit = solver.stable_dt(state)
+    if isinstance(time.dt, float):
+        try:
+            check_dt(time.dt, limit)
+        except StabilityError as error:
+            raise StabilityError(f"{scene.where(('time', 'dt'))}: time.dt: {error}") from None
+        return time.dt, round(frame / time.dt), frames
+    if scene.spec.solver == "mpm":
+        limit = min(limit, COURANT * solver.model.grid.dx / max(_fastest(scene, solver.model, v0), 1e-300))
+    if not limit > 0 or not math.isfinite(limit):
+        limit = frame
+    dt, every = substep_size(frame, limit)
+    return dt, every, frames
+
+
+def _fastest(scene: Scene, model: Model, v0: torch.Tensor) -> float:
+    """A speed [m/s] that the scene may reach: the start, a fall through the whole grid, and the colliders."""
+    grid = model.grid
+    size = [grid.dx * (n - 1) for n in grid.shape]
+    fall = math.sqrt(2.0 * sum(abs(g) * s for g, s in zip(padded(scene.spec.gravity), size, strict=True)))
+    drop = min(fall, math.hypot(*scene.spec.gravity) * (scene.spec.time.duration if scene.spec.time else 0.0))
+    pushed = max((math.hypot(*c.velocity) for c in model.colliders), default=0.0)
+    return max(float(v0.norm(dim=1).max()) + drop, pushed)
