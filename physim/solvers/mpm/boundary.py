@@ -86,6 +86,16 @@ def box_distance(q: vec3, half: vec3) -> vec4:
 
 
 @numeric
+def sphere_distance(q: vec3, radius: real) -> vec4:
+    """Outward normal and signed distance [m] of a point from a sphere; at its centre the normal is z."""
+    size = wp.length(q)
+    out = vec4(real(0.0), real(0.0), real(1.0), -radius)
+    if size > real(0.0):
+        out = vec4(q[0] / size, q[1] / size, q[2] / size, size - radius)
+    return out
+
+
+@numeric
 def field_value(values: wp.array(dtype=real), at: int, dims: wp.vec3i, i: int, j: int, k: int) -> real:
     """One sample of a distance field."""
     return values[at + (i * dims[1] + j) * dims[2] + k]
@@ -176,20 +186,19 @@ def collider_arrays(model: Model, p: Precision, device: Any) -> list[wp.array]:
     """The constant properties of the colliders, as the grid update takes them."""
     colliders = model.colliders
     count = max(1, len(colliders))
-    ints = np.zeros((3, count), np.int32)
+    ints = np.zeros((2, count), np.int32)
     friction, size, dims = np.zeros(count), np.zeros((count, 3)), np.ones((count, 3), np.int32)
     origin, spacing, values = np.zeros((count, 3)), np.ones(count), [np.zeros(1)]
     for c, collider in enumerate(colliders):
-        ints[:2, c] = int(collider.kind), int(collider.contact)
+        ints[0, c] = int(collider.contact)
         friction[c], size[c] = collider.friction, collider.size
         if collider.distances is not None:
             f = collider.distances
-            ints[2, c] = sum(len(v) for v in values)
+            ints[1, c] = sum(len(v) for v in values)
             dims[c], origin[c], spacing[c] = f.shape, f.origin, f.spacing
             values.append(np.asarray(f.values, float).reshape(-1))
-    kind, mode, at = (wp.array(row, dtype=wp.int32, device=device) for row in ints)
+    mode, at = (wp.array(row, dtype=wp.int32, device=device) for row in ints)
     return [
-        kind,
         mode,
         wp.array(friction, dtype=p.real, device=device),
         wp.array(size, dtype=p.vec3, device=device),

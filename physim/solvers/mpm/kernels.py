@@ -18,12 +18,14 @@ from physim.solvers.mpm.boundary import (
     mirror_of,
     reflect,
     side_of,
+    sphere_distance,
     turn,
 )
 
 # Bound when a kernel is built: dimensions, stencil layers along z, kind of transfer, images per axis (2 with mirrored
-# walls), number of colliders, and a law's sizes and functions.
-DIM, LAYERS, BLEND, SIDES, COLLIDERS, PARAMS, HISTORY = 3, 3, 0, 1, 0, 0, 0
+# walls), the geometry of each collider, and a law's sizes and functions.
+DIM, LAYERS, BLEND, SIDES, PARAMS, HISTORY = 3, 3, 0, 1, 0, 0
+KINDS = ()
 params = history = stress_of = project_of = None
 
 
@@ -155,7 +157,6 @@ def grid_update(
     wall_plane: wp.array(dtype=wp.int32),
     wall_kind: wp.array(dtype=wp.int32),
     wall_velocity: wp.array(dtype=vec3),
-    collider_kind: wp.array(dtype=wp.int32),
     collider_mode: wp.array(dtype=wp.int32),
     collider_friction: wp.array(dtype=real),
     collider_size: wp.array(dtype=vec3),
@@ -228,19 +229,15 @@ def grid_update(
         grid_u[i, j, k] = vec3(before[0] / m, before[1] / m, before[2] / m)
     vel = vec3(total[0] / m, total[1] / m, total[2] / m)
     node = origin + dx * vec3(real(i), real(j), real(k))
-    for c in range(COLLIDERS):
+    for c in range(wp.static(len(KINDS))):
         at = position[c] + elapsed * velocity[c]
         q = wp.transpose(rotation[c]) @ turn(node - at, real(-elapsed) * spin[c])
-        kind = collider_kind[c]
         hit = vec4(real(0.0), real(0.0), real(1.0), q[2])
-        if kind == 1:
+        if wp.static(KINDS[c] == 1):
             hit = box_distance(q, collider_size[c])
-        if kind == 2:
-            size = wp.length(q)
-            hit = vec4(real(0.0), real(0.0), real(1.0), size - collider_size[c][0])
-            if size > real(0.0):
-                hit = vec4(q[0] / size, q[1] / size, q[2] / size, size - collider_size[c][0])
-        if kind == 3:
+        if wp.static(KINDS[c] == 2):
+            hit = sphere_distance(q, collider_size[c][0])
+        if wp.static(KINDS[c] == 3):
             hit = field_distance(q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c])
         if hit[3] < real(0.0):
             n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])

@@ -24,7 +24,7 @@ _NEVER = np.iinfo(np.int64).max
 
 @cache
 def transfer_kernels(
-    precision: Precision, dim: int, colliders: int, *, walls: bool, blend: bool
+    precision: Precision, dim: int, colliders: tuple[int, ...], *, walls: bool, blend: bool
 ) -> dict[str, wp.Kernel]:
     """P2G, grid update and G2P, and the adjoints of the transfers, for one kind of model."""
     kind = "aflip" if blend else "apic"
@@ -35,8 +35,8 @@ def transfer_kernels(
         for source in (kernels.p2g, kernels.g2p, adjoints.p2g_adjoint, adjoints.g2p_adjoint)
     }
     sides = 2 if walls else 1
-    module = f"physim_grid_{kind}_{colliders}_{sides}"
-    bound = {"COLLIDERS": colliders, "SIDES": sides, "BLEND": int(blend)}
+    module = f"physim_grid_{kind}_{sides}_{''.join(map(str, colliders))}"
+    bound = {"KINDS": colliders, "SIDES": sides, "BLEND": int(blend)}
     return made | {"grid_update": kernel(kernels.grid_update, precision, module=module, **bound)}
 
 
@@ -65,7 +65,9 @@ class Workspace:
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
         grid = model.grid
-        self.kernels = transfer_kernels(p, grid.dim, len(model.colliders), walls=bool(model.walls), blend=blend > 0)
+        self.kernels = transfer_kernels(
+            p, grid.dim, tuple(int(c.kind) for c in model.colliders), walls=bool(model.walls), blend=blend > 0
+        )
         self.laws = [law_kernels(m, p) for m in model.materials]
         self.inelastic = any(m.inelastic is not None for m in model.materials)
         self.blend = p.real(blend)
