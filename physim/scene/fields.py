@@ -49,19 +49,24 @@ class Quantity:
         above: exclusive lower bound [SI].
         least: inclusive lower bound [SI].
         most: inclusive upper bound [SI].
+        words: words that are allowed instead of a number.
     """
 
     dimension: Dimension
     above: float | None = None
     least: float | None = None
     most: float | None = None
+    words: tuple[str, ...] = ()
 
-    def read(self, value: Any) -> float:
-        """The number in SI, within its bounds."""
+    def read(self, value: Any) -> float | str:
+        """The number in SI, within its bounds, or one of the words."""
+        if isinstance(value, str) and value in self.words:
+            return value
         try:
             number = units.parse(value, self.dimension)
         except UnitError as error:
-            raise fail(str(error)) from None
+            rest = f", or one of: {', '.join(self.words)}" if self.words else ""
+            raise fail(f"{error}{rest}") from None
         unit = f" {self.dimension.unit}" if self.dimension.unit else ""
         if self.above is not None and not number > self.above:
             raise fail(f"must be greater than {self.above:g}{unit}, got {shown(value)}")
@@ -75,7 +80,8 @@ class Quantity:
         return core_schema.no_info_plain_validator_function(self.read)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return quantity_schema(self.dimension)
+        found = quantity_schema(self.dimension)
+        return {"anyOf": [{"enum": list(self.words)}, found]} if self.words else found
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ def load_scene(
     expand_includes(document)
     findings = Findings(document)
     resolve_files(findings)
-    spec = validate(findings)
     materials = read_materials(findings)
+    spec = validate(findings)
     if spec is None or findings.problems:
         findings.stop_if_any()
         raise InputError(f"{display(path)}: cannot be read.")

@@ -7,6 +7,9 @@ from typing import Any
 from physim.errors import InputError, nearest
 from physim.scene.document import Document, Key, Where, parse_yaml
 
+# Sections whose entries carry the user's own names: a path through an unknown name is a misspelling.
+NAMED = ("materials", "bodies", "colliders", "clamps", "loads", "observe", "data", "tables", "recordings")
+
 
 def apply_text(document: Document, text: str) -> None:
     """Apply `materials.beam.E=80kPa`, as typed after `--set`.
@@ -18,7 +21,7 @@ def apply_text(document: Document, text: str) -> None:
     """
     name, sign, value = text.partition("=")
     where = Where(f"--set {text}")
-    if not sign or not name.strip():
+    if not sign or not name.strip() or not value.strip():
         raise InputError(f"{where}: expected PATH=VALUE, such as --set materials.beam.E=80kPa.")
     if ": " in value and not value.lstrip().startswith(("{", "[", '"', "'")):
         raise InputError(f"{where}: write a mapping in braces, such as {{type: stick}}.")
@@ -54,9 +57,10 @@ def apply(document: Document, name: str, value: Any, where: Where, places: dict[
     path = find(document, name, where)
     if value is None:
         parent = document.at(path[:-1]) if path[:-1] else document.data
-        if isinstance(parent, dict):
-            parent.pop(path[-1], None)
-            document.forget(path)
+        if not isinstance(parent, dict) or path[-1] not in parent:
+            raise InputError(f"{where}: the scene has no '{name}' to remove.")
+        del parent[path[-1]]
+        document.forget(path)
         return
     document.put(path, value, places or {(): where})
 
@@ -64,10 +68,10 @@ def apply(document: Document, name: str, value: Any, where: Where, places: dict[
 def find(document: Document, name: str, where: Where) -> Key:
     """The path that a dotted name means; keys that contain dots are found too.
 
-    Missing mappings on the way are added, unless a present key is so close that it must have been meant.
+    Missing mappings on the way are added, except in sections whose entries the user names.
 
     Raises:
-        InputError: the path leads through a number or text, past the end of a list, or is close to another.
+        InputError: the path leads through a number or text, past the end of a list, or through an unknown name.
     """
     parts = name.replace("[", ".").replace("]", "").split(".")
     node: Any = document.data
@@ -85,9 +89,9 @@ def find(document: Document, name: str, where: Where) -> Key:
         size = next((n for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in node), 0)
         key = ".".join(parts[: size or 1])
         if size == 0 and len(parts) > 1:
-            hint = nearest(key, node)
-            if "Did you" in hint:
-                raise InputError(f"{where}: the scene has no '{'.'.join([*map(str, path), key])}'.{hint}")
+            if len(path) == 1 and path[0] in NAMED:
+                full = ".".join([*map(str, path), key])
+                raise InputError(f"{where}: the scene has no '{full}'.{nearest(key, node)}")
             node[key] = {}
             document.places[(*path, key)] = where
         parts = parts[size or 1 :]

@@ -118,7 +118,9 @@ def _words(error: Any, path: Key, document: Document, seen: dict[int, Any]) -> s
         rest = f" Allowed: {', '.join(allowed)}." if "Did you" in hint else ""
         return f"got {shown(value)}, which is not allowed.{hint}{rest}"
     if kind == "union_tag_not_found":
-        return f"expected a mapping with a '{context.get('discriminator', '').strip(chr(39))}', got {shown(given)}"
+        tag = str(context.get("discriminator", "")).strip("'")
+        told = "" if isinstance(given, dict) else f", got {shown(given)}"
+        return f"expected a mapping with a `{tag}`, such as `{tag}: position`{told}"
     if kind in _EXPECTED:
         return f"expected {_EXPECTED[kind]}, got {shown(given)}"
     if kind in _LIMITS:

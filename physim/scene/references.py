@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,6 +81,8 @@ def _bodies(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findi
 
 
 def _sides(spec: ScenePart, findings: Findings) -> None:
+    if spec.walls.all is not None and spec.walls.all.position is not None:
+        findings.add(("walls", "all", "position"), "a position is for one side; name it, such as `y_min`")
     for side in SIDES:
         part = getattr(spec.walls, side)
         if part is None:
@@ -133,7 +136,7 @@ def _frames(spec: ScenePart, findings: Findings) -> None:
             findings.add(
                 ("time", "dt"),
                 f"{what} = {frame:g} s is {steps:.6g} steps of {time.dt:g} s; a whole number is needed, such as "
-                f"dt = {frame / max(1, round(steps)):.8g} s",
+                f"dt = {frame / math.ceil(steps):.8g} s",
             )
     frames = time.duration / frame
     if abs(frames - round(frames)) > 1e-6 * frames:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from physim.scene.fields import Direction, Fraction, Part, Point, PositiveLength, Time, fail
+from physim.scene.fields import Direction, Fraction, Part, Point, PositiveLength, Quantity, Time, fail
 from physim.scene.spec_space import RegionPart
+from physim.scene.units import TIME
 
 
 class DataPart(Part):
@@ -144,7 +145,7 @@ class ExpectPart(Part):
     meaning: str
     observe: str | None = None
     column: str | None = None
-    at: Literal["final", "max", "min", "mean"] | Time = "final"
+    at: Annotated[float | str, Quantity(TIME, least=0.0, words=("final", "max", "min", "mean"))] = "final"
     quantity: Literal["observation", "parameter", "r2"] = "observation"
     parameter: str | None = None
     value: Any

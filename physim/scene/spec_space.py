@@ -17,12 +17,14 @@ from physim.scene.fields import (
     Point,
     PositiveLength,
     PositiveTime,
+    Quantity,
     Rotation,
     Spin,
     Time,
     Velocity,
     fail,
 )
+from physim.scene.units import TIME
 
 SIDES = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max")
 
@@ -50,7 +52,7 @@ class TimePart(Part):
     """How long, and in which steps."""
 
     duration: PositiveTime
-    dt: Literal["auto"] | PositiveTime = "auto"
+    dt: Annotated[float | str, Quantity(TIME, above=0.0, words=("auto",))] = "auto"
     frame: PositiveTime | None = None
 
     @model_validator(mode="after")
