@@ -65,9 +65,8 @@ class Workspace:
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
         grid = model.grid
-        self.kernels = transfer_kernels(
-            p, grid.dim, tuple(int(c.kind) for c in model.colliders), walls=bool(model.walls), blend=blend > 0
-        )
+        shapes = tuple(int(c.kind) for c in model.colliders)
+        self.kernels = transfer_kernels(p, grid.dim, shapes, walls=bool(model.walls), blend=blend > 0)
         self.laws = [law_kernels(m, p) for m in model.materials]
         self.inelastic = any(m.inelastic is not None for m in model.materials)
         self.blend = p.real(blend)
