@@ -144,10 +144,9 @@ def laplace(
     """
     p = len(raw)
     information = torch.zeros(p, p, dtype=torch.float64)
-    scores = torch.zeros(p, p, dtype=torch.float64)
+    scores, spreads = torch.zeros_like(information), torch.zeros_like(information)
     noise, effective = {}, {}
     total = sum(int((c.fitted & c.valid).sum()) for c in comparisons)
-    inflation = total / (total - p) if total > p else 1.0
     freedom = 0.0
     for comparison, jacobian in zip(comparisons, jacobians, strict=True):
         used = comparison.fitted & comparison.valid
@@ -156,17 +155,22 @@ def laplace(
         found = misfit(comparison)
         J = jacobian[used.any(1)] * found.used[..., None] * _influence(comparison, found)[..., None]
         own = torch.einsum("tkp,tkq->pq", J, J)
-        scale = found.scale * inflation if total > p else 1.0
         information += own * comparison.weight
-        scores += scale * comparison.weight**2 * _at_least(score_covariance(found, J), own)
+        spread = comparison.weight**2 * _at_least(score_covariance(found, J), own)
+        scores += (found.scale if total > p else 1.0) * spread
+        spreads += spread
         noise[comparison.name] = found.scale**0.5
         effective[comparison.name] = found.effective
         freedom += found.effective
     prior = _prior_precision(space)
     inverse = torch.linalg.pinv(information + prior, rtol=1e-13, hermitian=True)
-    covariance = inverse @ (scores + prior) @ inverse
+    # The fit has taken this much of the squared residuals away; correlated noise loses more than one value
+    # per parameter.
+    lost = float((inverse @ spreads).trace())
+    grown = total / max(total - lost, 0.25 * total) if total > p else 1.0
+    covariance = inverse @ (grown * scores + prior) @ inverse
     open_directions = _null_space(information + prior)
-    freedom = max(freedom - p, 1.0)
+    freedom = max(freedom - lost, 1.0)
     quantile = float(stats.t.ppf(0.5 + level / 2.0, freedom))
     sd = covariance.diagonal().clamp_min(0.0).sqrt()
     sd = torch.where((open_directions**2).sum(1) > 1e-6, math.inf, sd)
