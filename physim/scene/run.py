@@ -1,0 +1,159 @@
+"""Run a scene once and leave a folder behind: resolved scene, log, frames, final state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from physim.scene.build import Built, build
+from physim.scene.build_observe import gauge_reader, make_gauges
+from physim.scene.expectation import Verdict, verdict
+from physim.scene.loader import Scene
+from physim.scene.resolved import write_resolved
+from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
+from physim.sim.rollout import rollout
+
+LOG = "log.jsonl"
+FRAMES = "frames"
+FINAL = "final.safetensors"
+STATE = ("x", "v", "C", "F", "h")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run found and where it is kept.
+
+    Attributes:
+        folder: the run folder.
+        times: frame times [s].
+        series: values of each observation, (F, k).
+        verdict: the scene's tested number, if it has one.
+        stats: substeps, dt [s], seconds.
+    """
+
+    folder: Path
+    times: list[float]
+    series: dict[str, np.ndarray]
+    verdict: Verdict | None
+    stats: dict[str, Any]
+
+    @property
+    def as_expected(self) -> bool:
+        """False when the tested number is off."""
+        return self.verdict is None or self.verdict.ok
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        speed = f"{self.stats['substeps']} substeps of {self.stats['dt']:.4g} s in {self.stats['seconds']:.3g} s"
+        ends = [f"{name}: {', '.join(f'{v:.5g}' for v in s[-1][:6])} at the end" for name, s in self.series.items()]
+        return [speed, *ends, *([str(self.verdict)] if self.verdict else [])]
+
+
+def run_scene(
+    scene: Scene,
+    out: str | Path = "runs",
+    *,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    ready: Callable[[], None] | None = None,
+) -> RunResult:
+    """Simulate a scene without gradients.
+
+    Args:
+        scene: a loaded scene.
+        out: folder in which the run folder is made.
+        device: where it runs.
+        progress: called with (done, total) substeps.
+        ready: called once the kernels are loaded and the first substep is done.
+
+    Raises:
+        SceneError, StabilityError: the scene cannot be built.
+        RolloutFailure: a substep failed; frames and log up to it are kept.
+    """
+    built = build(scene, device=device)
+    gauges = make_gauges(built)
+    folder = new_run_folder(scene.name, out)
+    write_resolved(scene, folder)
+    write_atomic(folder / "warnings.txt", "\n".join(scene.warnings) + "\n") if scene.warnings else None
+    keeper = _Keeper(built, gauges, folder)
+    with torch.no_grad():
+        if ready is not None:
+            built.solver.step(built.state, None, built.dt)
+            ready()
+        trajectory = rollout(
+            built.solver,
+            built.state,
+            dt=built.dt,
+            steps=built.steps,
+            every=built.every,
+            save=keeper.keep,
+            progress=progress,
+            strict=False,
+        )
+    keeper.finish(trajectory.final)
+    stats = trajectory.stats | {"status": trajectory.status.value, "particles": len(built.x0)}
+    append_jsonl(folder / LOG, {"event": "end", **stats})
+    if trajectory.failure is not None:
+        raise trajectory.failure
+    series = keeper.series()
+    units = {name: gauge.unit for name, gauge in gauges.items()}
+    found = verdict(scene, trajectory.times, series, units)
+    if found is not None:
+        told = {"value": found.value, "expected": found.expected, "tolerance": found.tolerance, "ok": found.ok}
+        append_jsonl(folder / LOG, {"event": "expect", "meaning": found.meaning, **told})
+    return RunResult(folder, trajectory.times, series, found, stats)
+
+
+class _Keeper:
+    """Writes each frame as it comes, so that a long run needs no memory and a failed one is not lost."""
+
+    def __init__(self, built: Built, gauges: dict[str, Any], folder: Path) -> None:
+        self.built, self.gauges, self.folder = built, gauges, folder
+        self.read = gauge_reader(built, gauges) if gauges else None
+        self.rows: list[np.ndarray] = []
+        body = np.concatenate([np.full(len(b.x), i, np.int32) for i, b in enumerate(built.bodies)])
+        spacing = np.array([b.spacing for b in built.bodies])
+        self.save(folder / "bodies.safetensors", {"body": body, "spacing": spacing})
+
+    def keep(self, state: Any) -> int:
+        """Write one frame and one line of the log; return its number."""
+        number = len(self.rows)
+        particles = self.built.solver.particles(state)
+        frame = {"x": particles.x, "v": particles.v, "J": torch.linalg.det(particles.F)}
+        arrays = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in frame.items()}
+        arrays["t"] = np.array([particles.t])
+        self.save(self.folder / FRAMES / f"{number:05d}.safetensors", arrays)
+        row = self.read(state).detach().numpy() if self.read else np.zeros(0)
+        self.rows.append(row)
+        record: dict[str, Any] = {"event": "frame", "frame": number, "t": particles.t}
+        at = 0
+        for name, gauge in self.gauges.items():
+            size = len(gauge.columns)
+            if size <= 12:
+                record[name] = row[at] if size == 1 else row[at : at + size]
+            at += size
+        append_jsonl(self.folder / LOG, record)
+        return number
+
+    def series(self) -> dict[str, np.ndarray]:
+        """Values of each observation over the frames, (F, k)."""
+        table = np.stack(self.rows)
+        ends = np.cumsum([len(g.columns) for g in self.gauges.values()])
+        return dict(zip(self.gauges, np.split(table, ends[:-1], axis=1), strict=True)) if self.gauges else {}
+
+    def finish(self, state: Any) -> None:
+        """Write the last state in full precision."""
+        particles = self.built.solver.particles(state)
+        arrays = {k: getattr(particles, k).detach().cpu().numpy() for k in STATE}
+        self.save(self.folder / FINAL, arrays | {"t": np.array([particles.t])})
+
+    def save(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
+        """Write arrays atomically."""
+        from safetensors.numpy import save
+
+        write_atomic(path, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
