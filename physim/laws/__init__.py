@@ -1,6 +1,6 @@
 """Constitutive laws: elastic, viscous, inelastic; their parameters; and materials composed of them."""
 
-from physim.laws import elastic, fluid, plastic
+from physim.laws import elastic, fluid, plastic, rubber, viscoelastic
 from physim.laws.core import LAWS, ElasticLaw, InelasticLaw, ViscousLaw, get_law, names, register
 from physim.laws.material import Material
 from physim.laws.parameters import Param, lame
@@ -19,4 +19,6 @@ __all__ = [
     "names",
     "plastic",
     "register",
+    "rubber",
+    "viscoelastic",
 ]

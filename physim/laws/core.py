@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from physim.errors import InputError, nearest
@@ -37,6 +38,11 @@ class ElasticLaw:
     moduli: Callable[[Tensor], tuple[Tensor, Tensor]]
     cite: str
     summary: str
+
+    @property
+    def is_fluid(self) -> bool:
+        """Whether the law resists changes of volume only."""
+        return bool(self.moduli(torch.ones(len(self.params), dtype=torch.float64))[0] == 0.0)
 
 
 @dataclass(frozen=True, eq=False)

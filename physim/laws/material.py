@@ -73,9 +73,13 @@ class Material(nn.Module):
         if param.interior(value):
             if name in self._fixed:
                 self._fixed.remove(name)
-                del self._buffers[f"fixed_{name}"]
-            free = name in self.raw and self.raw[name].requires_grad
-            self.raw[name] = nn.Parameter(param.to_raw(value), requires_grad=free)
+                delattr(self, f"fixed_{name}")
+            raw = param.to_raw(value)
+            old = self.raw[name] if name in self.raw else None
+            if old is not None and old.shape == raw.shape:
+                old.data.copy_(raw)  # in place, so that an optimiser keeps its hold
+            else:
+                self.raw[name] = nn.Parameter(raw, requires_grad=old is not None and old.requires_grad)
         else:
             if name in self.raw:
                 del self.raw[name]
@@ -254,7 +258,7 @@ def user_table(laws: Composition, given: dict[str, Any]) -> dict[str, Param]:
                 f"{owner}: give two elastic constants, such as E and nu, or {' and '.join(moduli)}; got {got}."
             )
         table = {n: ELASTIC_CONSTANTS[n] for n in constants} | {n: p for n, p in natives.items() if n not in moduli}
-    elif "bulk_modulus" in moduli and "nu" in given and "bulk_modulus" not in given and len(natives) > 1:
+    elif "bulk_modulus" in moduli and "nu" in given and "bulk_modulus" not in given and not laws.elastic.is_fluid:
         table = {n: p for n, p in natives.items() if n != "bulk_modulus"} | {"nu": ELASTIC_CONSTANTS["nu"]}
     for name in given:
         if name not in table:

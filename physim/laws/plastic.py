@@ -78,8 +78,9 @@ def plane() -> mat33:
 def drucker_prager_2d_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
     """Mohr-Coulomb in the x-y plane: |dev tau| <= sqrt(2) (p sin phi + c cos phi), no dilation.
 
-    The pressure p is -(tau_xx + tau_yy)/2. In strains: alpha = sin phi/sqrt(2) with the in-plane trace and stiffness 2 lam + 2 mu, so that plane strain slips
-    at exactly phi. Trace and deviator are those of the 2x2 block; the body must stay in the plane.
+    The pressure p is -(tau_xx + tau_yy)/2. In strains: alpha = sin phi/sqrt(2) with the in-plane trace and stiffness
+    2 lam + 2 mu, so that plane strain slips at exactly phi. Trace and deviator are those of the 2x2 block; the body
+    must stay in the plane.
     """
     eps = log_strain(F_trial)
     sine = wp.sin(theta[0])

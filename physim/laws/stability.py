@@ -60,7 +60,7 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None) -> 
         return tau @ torch.linalg.inv(f).mT
 
     eye = torch.eye(3, dtype=torch.float64)
-    tangent = torch.vmap(torch.func.jacfwd(pulled), in_dims=(None, 0, 0))(eye, F, theta)
+    tangent = torch.vmap(torch.func.jacrev(pulled), in_dims=(None, 0, 0))(eye, F, theta)
     principal = torch.linalg.eigh(F @ F.mT).eigenvectors.mT
     normals = torch.cat([_directions().expand(m, -1, -1), principal], dim=1)
     return _largest(tangent, normals).clamp(min=0.0)
@@ -75,7 +75,7 @@ def viscous_modulus(material: Material, theta: Tensor | None = None) -> Tensor:
     start, end = material.laws.columns()["V"]
     stress = law.kirchhoff.torch()
     eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
-    tangent = torch.vmap(torch.func.jacfwd(lambda L, columns: stress(eye, L, columns)), in_dims=(None, 0))(
+    tangent = torch.vmap(torch.func.jacrev(lambda L, columns: stress(eye, L, columns)), in_dims=(None, 0))(
         zero, theta[:, start:end]
     )
     return _largest(tangent, _directions().expand(theta.shape[0], -1, -1)).clamp(min=0.0)
