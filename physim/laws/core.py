@@ -72,6 +72,7 @@ class InelasticLaw:
         needs: native names that the elastic law's parameters must begin with, because `project` reads them.
         overstress: `(F, h, theta) -> tau [Pa]` added to the elastic stress, or None.
         stored: `(h, theta) -> psi [J/m^3]` of the history, or None.
+        forgets_shape: F keeps its volume only, so the elastic law must be a fluid's.
     """
 
     name: str
@@ -84,6 +85,7 @@ class InelasticLaw:
     needs: tuple[str, ...] = ()
     overstress: Numeric | None = None
     stored: Numeric | None = None
+    forgets_shape: bool = False
 
 
 Law = ElasticLaw | ViscousLaw | InelasticLaw

@@ -76,8 +76,8 @@ def fluid_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params,
     return wp.pow(wp.determinant(F_trial), real(1.0) / real(3.0)) * identity(), h
 
 
-VISCOSITY = Param("viscosity", "Pa s", doc="shear viscosity")
-BULK_VISCOSITY = Param("bulk_viscosity", "Pa s", default=0.0, doc="bulk viscosity")
+VISCOSITY = Param("viscosity", "Pa s", doc="shear viscosity", typical=2.0)
+BULK_VISCOSITY = Param("bulk_viscosity", "Pa s", default=0.0, doc="bulk viscosity", typical=1.0)
 
 fluid_quadratic = register(
     ElasticLaw(
@@ -123,9 +123,9 @@ herschel_bulkley = register(
     ViscousLaw(
         "herschel_bulkley",
         (
-            Param("yield_stress", "Pa", doc="shear stress below which the fluid hardly flows"),
-            Param("consistency", "Pa s^n", doc="viscosity at a shear rate of 1/s, without the yield stress"),
-            Param("flow_index", "-", 0.0, 3.0, "logit", 1.0, doc="1: Bingham; below 1: shear-thinning"),
+            Param("yield_stress", "Pa", doc="shear stress below which the fluid hardly flows", typical=10.0),
+            Param("consistency", "Pa s^n", doc="viscosity at 1/s without the yield stress", typical=2.0),
+            Param("flow_index", "-", 0.0, 3.0, "logit", 1.0, doc="1: Bingham; below 1: shear-thinning", typical=0.6),
             Param("regularisation", "s", default=100.0, doc="inverse of the rate below which it is Newtonian"),
         ),
         herschel_bulkley_kirchhoff,
@@ -140,5 +140,6 @@ fluid = register(
         fluid_project,
         "Ma et al. 2023, arXiv 2304.14369",
         "forgets the shape and keeps the volume",
+        forgets_shape=True,
     )
 )

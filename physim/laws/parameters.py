@@ -22,9 +22,11 @@ class Param:
         unit: SI unit; "-" for a pure number.
         lower: lower bound [unit].
         upper: upper bound [unit].
-        transform: "log": raw = log(value/default scale); "logit": raw spans the bounds; "linear": raw = value/scale.
+        transform: "log": raw = log(value/scale); "logit": raw spans the bounds; "linear": raw = value/scale.
         default: value where the user gives none; None if one must be given.
         doc: one line.
+        scale: physical value of raw 0 ("log") or of raw 1 ("linear").
+        typical: a plausible value, with which laws are checked alone.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Param:
     default: float | None = None
     doc: str = ""
     scale: float = 1.0
+    typical: float | None = None
 
     def check(self, value: Tensor, owner: str) -> None:
         """Raise `InputError` unless every entry is finite and within the bounds."""
@@ -67,9 +70,9 @@ class Param:
         return self.scale * raw
 
 
-MU = Param("mu", "Pa", doc="shear modulus")
-LAM = Param("lam", "Pa", doc="first Lame constant")
-BULK = Param("bulk_modulus", "Pa", doc="bulk modulus")
+MU = Param("mu", "Pa", doc="shear modulus", typical=4e4)
+LAM = Param("lam", "Pa", doc="first Lame constant", typical=6e4)
+BULK = Param("bulk_modulus", "Pa", doc="bulk modulus", typical=1e5)
 YOUNG = Param("E", "Pa", doc="Young's modulus")
 POISSON = Param("nu", "-", -1.0, 0.5, "logit", doc="Poisson's ratio")
 LAME = (MU, LAM)

@@ -91,8 +91,8 @@ def drucker_prager_2d_project(F_trial: mat33, h: history, f: mat33, elastic: ela
 
 
 CONE = (
-    Param("friction_angle", "rad", 0.0, math.pi / 2, "logit", doc="angle of internal friction"),
-    Param("cohesion", "Pa", default=0.0, doc="shear strength without pressure"),
+    Param("friction_angle", "rad", 0.0, math.pi / 2, "logit", doc="angle of internal friction", typical=math.pi / 6),
+    Param("cohesion", "Pa", default=0.0, doc="shear strength without pressure", typical=100.0),
 )
 
 
@@ -109,8 +109,9 @@ von_mises = register(
                 "yield_stress",
                 "Pa",
                 doc="norm of the stress deviator at yield: sqrt(2/3) of the tensile one",
+                typical=2e3,
             ),
-            Param("hardening", "Pa", default=0.0, doc="growth of the yield stress with plastic strain"),
+            Param("hardening", "Pa", default=0.0, doc="growth of the yield stress with plastic strain", typical=1e3),
         ),
         von_mises_project,
         "Simo 1992, doi:10.1016/0045-7825(92)90123-2; Ma et al. 2023, arXiv 2304.14369",

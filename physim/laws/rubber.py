@@ -169,9 +169,17 @@ def _rubber(
 def _ogden(terms: int, laws: tuple[Numeric, Numeric]) -> ElasticLaw:
     constants = []
     for p in range(1, terms + 1):
-        constants.append(Param(f"mu_{p}", "Pa", doc=f"share {p} of the shear modulus"))
+        constants.append(Param(f"mu_{p}", "Pa", doc=f"share {p} of the shear modulus", typical=2e4 / p))
         constants.append(
-            Param(f"alpha_{p}", "-", -20.0, 20.0, "logit", doc=f"exponent of the stretches in term {p}; not 0")
+            Param(
+                f"alpha_{p}",
+                "-",
+                -20.0,
+                20.0,
+                "logit",
+                doc=f"exponent of term {p}; not 0",
+                typical=(2.0, 4.0, -2.0)[p - 1],
+            )
         )
     return _rubber(
         f"ogden_{terms}",
@@ -186,8 +194,8 @@ def _ogden(terms: int, laws: tuple[Numeric, Numeric]) -> ElasticLaw:
 mooney_rivlin = _rubber(
     "mooney_rivlin",
     (
-        Param("c10", "Pa", doc="half the shear modulus carried by I1"),
-        Param("c01", "Pa", doc="half the shear modulus carried by I2"),
+        Param("c10", "Pa", doc="half the shear modulus carried by I1", typical=1.5e4),
+        Param("c01", "Pa", doc="half the shear modulus carried by I2", typical=5e3),
     ),
     (mooney_rivlin_kirchhoff, mooney_rivlin_energy),
     lambda t: 2.0 * (t[..., 0] + t[..., 1]),
@@ -197,9 +205,25 @@ mooney_rivlin = _rubber(
 yeoh = _rubber(
     "yeoh",
     (
-        Param("c1", "Pa", doc="half the shear modulus"),
-        Param("c2", "Pa", -math.inf, transform="linear", scale=1e3, doc="second coefficient, usually negative"),
-        Param("c3", "Pa", -math.inf, transform="linear", scale=10.0, doc="third coefficient, the final upturn"),
+        Param("c1", "Pa", doc="half the shear modulus", typical=2e4),
+        Param(
+            "c2",
+            "Pa",
+            -math.inf,
+            transform="linear",
+            scale=1e3,
+            doc="usually negative",
+            typical=-2e2,
+        ),
+        Param(
+            "c3",
+            "Pa",
+            -math.inf,
+            transform="linear",
+            scale=10.0,
+            doc="the final upturn",
+            typical=5.0,
+        ),
     ),
     (yeoh_kirchhoff, yeoh_energy),
     lambda t: 2.0 * t[..., 0],
@@ -208,7 +232,7 @@ yeoh = _rubber(
 )
 gent = _rubber(
     "gent",
-    (MU, Param("locking", "-", doc="Jm, the largest I1 - 3 that the chains allow")),
+    (MU, Param("locking", "-", doc="Jm, the largest I1 - 3 that the chains allow", typical=60.0)),
     (gent_kirchhoff, gent_energy),
     lambda t: t[..., 0],
     "Gent 1996, doi:10.5254/1.3538357",

@@ -109,8 +109,8 @@ def maxwell_3_stored(h: history, theta: params) -> real:
 def _maxwell(branches: int, project: Numeric, overstress: Numeric, stored: Numeric) -> InelasticLaw:
     constants, names = [], []
     for i in range(1, branches + 1):
-        constants.append(Param(f"branch_modulus_{i}", "Pa", doc=f"shear modulus of branch {i}"))
-        constants.append(Param(f"relaxation_time_{i}", "s", doc=f"time in which branch {i} relaxes to 1/e"))
+        constants.append(Param(f"branch_modulus_{i}", "Pa", doc=f"shear modulus of branch {i}", typical=3e4 / i))
+        constants.append(Param(f"relaxation_time_{i}", "s", doc=f"branch {i} relaxes to 1/e in it", typical=0.1 * i))
         names += [f"strain_{i}_{c}" for c in ("xx", "yy", "zz", "xy", "xz", "yz")]
     return register(
         InelasticLaw(
