@@ -239,7 +239,8 @@ def grid_update(
             hit = sphere_distance(q, collider_size[c][0])
         if wp.static(KINDS[c] == 3):
             hit = field_distance(q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c])
-        if hit[3] < real(0.0):
+        # A node on the surface counts as inside, whatever the rounding of its position.
+        if hit[3] < real(1e-4) * dx:
             n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])
             surface = velocity[c] + wp.cross(spin[c], node - at)
             vel = contact_velocity(vel, surface, n, collider_mode[c], collider_friction[c])
