@@ -129,11 +129,20 @@ def _apply_wall(state: _Map, model: Model, stencil: Stencil, X: np.ndarray, wall
     else:
         V[:] = 0.0
     twice = round(2.0 * (wall.position - grid.origin[axis]) / grid.dx)
-    _reflect(state, stencil, axis, twice, side, np.where(held, -1.0, 1.0), V, -1, np.ones(len(stencil.nodes), bool))
+    _reflect(
+        state, stencil, axis, twice, side, np.where(held, -1.0, 1.0), V, -1, np.ones(len(stencil.nodes), bool)
+    )
 
 
 def _reflect(
-    state: _Map, stencil: Stencil, axis: int, twice: int, side: float, s: np.ndarray, V: np.ndarray, collider: int,
+    state: _Map,
+    stencil: Stencil,
+    axis: int,
+    twice: int,
+    side: float,
+    s: np.ndarray,
+    V: np.ndarray,
+    collider: int,
     chosen: np.ndarray,
 ) -> None:
     """Mirror the chosen nodes beyond the plane at half-node index `twice`; hold those on it."""
@@ -158,7 +167,9 @@ def _apply_clamp(state: _Map, stencil: Stencil, X: np.ndarray, index: int, colli
             f"({collider.contact.name.lower()}). Use `solver: mpm` for bodies that touch obstacles."
         )
     if collider.kind == ColliderKind.MESH:
-        raise InputError(f"collider '{collider.name}': a clamp must be a plane, a box or a sphere, not a mesh.")
+        raise InputError(
+            f"collider '{collider.name}': a clamp must be a plane, a box or a sphere, not a mesh."
+        )
     face = _flush_face(stencil, X, collider)
     if face is not None:
         axis, twice, side, across = face
@@ -166,7 +177,9 @@ def _apply_clamp(state: _Map, stencil: Stencil, X: np.ndarray, index: int, colli
         return
     inside = _depth(stencil.positions, collider) >= -_CLOSE * stencil.grid.dx
     if not inside.any():
-        raise InputError(f"clamp '{collider.name}' holds no node of the body; move it, or make it larger than a cell.")
+        raise InputError(
+            f"clamp '{collider.name}' holds no node of the body; move it, or make it larger than a cell."
+        )
     for i in np.flatnonzero(inside):
         state.hold(int(i), np.zeros(3), np.zeros(3), index)
 
@@ -191,7 +204,9 @@ def _flush_face(
     """
     grid = stencil.grid
     rotation, position = np.asarray(collider.rotation), np.asarray(collider.position)
-    normals = [(2, 1.0)] if collider.kind == ColliderKind.PLANE else [(a, s) for a in range(3) for s in (1.0, -1.0)]
+    normals = (
+        [(2, 1.0)] if collider.kind == ColliderKind.PLANE else [(a, s) for a in range(3) for s in (1.0, -1.0)]
+    )
     if collider.kind == ColliderKind.SPHERE:
         return None
     for local, sign in normals:
@@ -203,7 +218,12 @@ def _flush_face(
         code = 2.0 * (place - grid.origin[axis]) / grid.dx
         gap = side * (X[:, axis] - place)
         flush = gap.min() > -_CLOSE * grid.dx and gap.min() < grid.dx
-        if axis >= grid.dim or abs(normal[axis]) < 1 - 1e-9 or abs(code - round(code)) > 2 * _CLOSE or not flush:
+        if (
+            axis >= grid.dim
+            or abs(normal[axis]) < 1 - 1e-9
+            or abs(code - round(code)) > 2 * _CLOSE
+            or not flush
+        ):
             continue
         foot = stencil.positions.copy()
         foot[:, axis] = place

@@ -10,8 +10,8 @@
 Weights are constant, so gather and spread are linear maps with constant coefficients and each other's transpose up to
 the volume. One thread handles one element (the particles of one body in one cell): it writes the forces on its own
 stencil into its own block, and one thread per node group then sums blocks; no atomics, the same order every time.
-With BAR the volume change of an element is the mean over its particles (de Souza Neto et al. 1996,
-doi:10.1016/0020-7683(95)00259-6, in its energy-consistent form), which cures locking of nearly incompressible bodies.
+With BAR the stress is that of F (J_bar/J)^(beta/d), J_bar the mean volume ratio of the element: the F-bar of de Souza
+Neto et al. 1996 (doi:10.1016/0020-7683(95)00259-6) to the part beta, with the forces that follow from its energy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ params = history = stress_of = project_of = None
 
 @numeric
 def outer_sum(
-    field: wp.array(dtype=vec3), rows: wp.array2d(dtype=wp.int32), weights: wp.array2d(dtype=real), e: int, p: int,
+    field: wp.array(dtype=vec3),
+    rows: wp.array2d(dtype=wp.int32),
+    weights: wp.array2d(dtype=real),
+    e: int,
+    p: int,
     layers: int,
 ) -> mat33:
     """Sum over the stencil of field_i (x) grad N_i."""
@@ -60,9 +64,7 @@ def outer_sum(
     if layers == 1:
         middle = last
         last = vec3()
-    return mat33(
-        first[0], middle[0], last[0], first[1], middle[1], last[1], first[2], middle[2], last[2]
-    )
+    return mat33(first[0], middle[0], last[0], first[1], middle[1], last[1], first[2], middle[2], last[2])
 
 
 @numeric
@@ -216,13 +218,14 @@ def stress(
     F_e: wp.array(dtype=mat33),
     h: wp.array2d(dtype=real),
     J_bar: wp.array(dtype=real),
+    beta: wp.array(dtype=real),
     element: wp.array(dtype=wp.int32),
     theta: wp.array2d(dtype=real),
     start: int,
     stride: int,
     tau: wp.array(dtype=mat33),
 ):
-    """Kirchhoff stress [Pa] of one body's particles; with BAR, of the deformation with the element's volume ratio."""
+    """Kirchhoff stress [Pa] of one body's particles; with BAR, of a deformation nearer the element's volume ratio."""
     i = wp.tid()
     p = start + i
     parameters = params()
@@ -236,7 +239,8 @@ def stress(
         L = G[p] @ wp.inverse(F[p])
     E = F_e[p]
     if BAR == 1:
-        E = scaled(E, wp.pow(J_bar[element[p]] / wp.determinant(F[p]), SHARE), DIM)
+        e = element[p]
+        E = scaled(E, wp.pow(J_bar[e] / wp.determinant(F[p]), beta[e] * SHARE), DIM)
     tau[p] = stress_of(E, L, past, parameters)
 
 
@@ -244,6 +248,7 @@ def spread(
     tau: wp.array(dtype=mat33),
     F: wp.array(dtype=mat33),
     J_bar: wp.array(dtype=real),
+    beta: wp.array(dtype=real),
     weights: wp.array2d(dtype=real),
     first: wp.array(dtype=wp.int32),
     vol0: wp.array(dtype=real),
@@ -263,7 +268,7 @@ def spread(
         T = tau[p]
         J = wp.determinant(F[p])
         if BAR == 1:
-            T = T + plane_identity(DIM) * (pressure * J - plane_trace(T, DIM) * SHARE)
+            T = T + plane_identity(DIM) * (beta[e] * (pressure * J - plane_trace(T, DIM) * SHARE))
         add_outer(block, weights, e, p, LAYERS, T @ cofactor(F[p]) * (-vol0[p] / J))
 
 
@@ -272,6 +277,7 @@ def spread_adjoint(
     tau: wp.array(dtype=mat33),
     F: wp.array(dtype=mat33),
     J_bar: wp.array(dtype=real),
+    beta: wp.array(dtype=real),
     rows: wp.array2d(dtype=wp.int32),
     weights: wp.array2d(dtype=real),
     first: wp.array(dtype=wp.int32),
@@ -297,12 +303,12 @@ def spread_adjoint(
         adj_P = outer_sum(gamma, rows, weights, e, p, LAYERS) * (-vol0[p])
         T = tau[p]
         if BAR == 1:
-            T = T + plane_identity(DIM) * (pressure * J - plane_trace(T, DIM) * SHARE)
+            T = T + plane_identity(DIM) * (beta[e] * (pressure * J - plane_trace(T, DIM) * SHARE))
         adj_T = adj_P @ inverse
         # P = T F^-T and dF^-T = -F^-T dF^T F^-T.
         adj_now = wp.transpose(inverse) @ wp.transpose(adj_P) @ T @ wp.transpose(inverse) * real(-1.0)
         if BAR == 1:
-            t = plane_trace(adj_T, DIM)
+            t = plane_trace(adj_T, DIM) * beta[e]
             adj_pressure += t * J
             adj_now = adj_now + wp.transpose(inverse) * (t * pressure * J)
             adj_T = adj_T - plane_identity(DIM) * (t * SHARE)
@@ -362,8 +368,12 @@ def collect(
 
 @numeric
 def clamp_velocity(
-    position: wp.array(dtype=vec3), velocity: wp.array(dtype=vec3), turning: wp.array(dtype=mat33), c: int,
-    since: real, place: vec3,
+    position: wp.array(dtype=vec3),
+    velocity: wp.array(dtype=vec3),
+    turning: wp.array(dtype=mat33),
+    c: int,
+    since: real,
+    place: vec3,
 ) -> vec3:
     """Velocity of a clamp at `place`; `turning` is (rotation over dt - I) / dt, so that circles close."""
     return velocity[c] + turning[c] @ (place - position[c] - velocity[c] * since)
@@ -445,7 +455,11 @@ def kick_adjoint(
             c = clamp[i]
             if c >= 0:
                 since = real(substep + 1) * dt
-                arm = (rest[i] + q[i] + rest[leader] + q[leader]) * real(0.5) - position[c] - velocity[c] * since
+                arm = (
+                    (rest[i] + q[i] + rest[leader] + q[leader]) * real(0.5)
+                    - position[c]
+                    - velocity[c] * since
+                )
                 adj_v = wp.cw_mul(vec3(real(1.0), real(1.0), real(1.0)) - sign[i], adj_w_new[i])
                 adj_arm = wp.transpose(turning[c]) @ adj_v
                 wp.atomic_add(adj_velocity, c, adj_v - adj_arm * since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from physim.bridge import run_segment
 from physim.checks import check_finite, check_shape
+from physim.errors import InputError
 from physim.sim.model import Model
 from physim.sim.state import Control, NodalState, ParticleState
 from physim.solvers.solid.boundary import find_conditions
@@ -22,9 +24,10 @@ from physim.solvers.solid.interpolation import (
     to_torch,
     value_matrix,
 )
+from physim.solvers.solid.launches import Workspace
 from physim.solvers.solid.loads import PointLoad
-from physim.solvers.solid.program import Substep, Workspace
-from physim.solvers.solid.stability import Linearisation
+from physim.solvers.solid.program import Substep
+from physim.solvers.solid.stability import Linearisation, dilatation_share
 from physim.solvers.solid.stencil import build_stencil
 
 # Share of the linear stability limit at the present state that `stable_dt` allows: room for stiffening in motion.
@@ -45,7 +48,8 @@ class SolverSolid:
         X: reference positions [m], (n, 3); their dtype and device are those of the simulation.
         v: initial velocities [m/s], (n, 3); zero unless given.
         loads: masses and forces at points.
-        mean_dilatation: use one volume ratio per cell, which cures locking near nu = 0.5.
+        mean_dilatation: how much of a particle's volume change is replaced by its cell's mean, 0 to 1: cures locking
+            near nu = 0.5. Chosen from each material's ratio of bulk to shear modulus unless given.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, points lie outside the grid or beyond a wall, or a
@@ -53,21 +57,38 @@ class SolverSolid:
     """
 
     def __init__(
-        self, model: Model, X: Tensor, v: Tensor | None = None, *, loads: Sequence[PointLoad] = (),
-        mean_dilatation: bool = True,
+        self,
+        model: Model,
+        X: Tensor,
+        v: Tensor | None = None,
+        *,
+        loads: Sequence[PointLoad] = (),
+        mean_dilatation: float | None = None,
     ) -> None:
         n = model.vol0.shape[0]
         for name, value in (("X", X), ("v", v)):
             if value is not None:
                 check_shape(name, value, (n, 3))
                 check_finite(name, value)
+        if mean_dilatation is not None and not 0.0 <= mean_dilatation <= 1.0:
+            raise InputError(f"mean_dilatation must lie between 0 and 1, got {mean_dilatation}.")
+        for load in loads:
+            if not load.mass >= 0.0:
+                raise InputError(
+                    f"point load '{load.name}': the mass must not be negative, got {load.mass} kg."
+                )
         self.model, self.loads = model, tuple(loads)
-        self._X, self._v, self._bar = X, v, mean_dilatation
+        self._X, self._v = X, v
         at = X.detach().cpu().double().numpy()
         vol0, mass = (t.detach().cpu().double().numpy() for t in (model.vol0, model.mass))
         self.stencil = build_stencil(model.grid, at, vol0, model.bodies)
         self.conditions = find_conditions(model, self.stencil, at)
+        self._beta = np.zeros(len(self.stencil.cells))
+        for body, (start, stop) in zip(model.bodies, self.stencil.spans, strict=True):
+            own = dilatation_share(model.materials[body.material])
+            self._beta[start:stop] = own if mean_dilatation is None else mean_dilatation
         self._matrix = particle_matrix(self.stencil, at)
+        self._quadrature = quadrature_matrix(self.stencil)
         self._mass = mass
         nodal = lumped_mass(self.stencil, mass[self.stencil.order])
         self._load_values = value_matrix(self.stencil, np.array([p.position for p in loads]).reshape(-1, 3))
@@ -103,12 +124,19 @@ class SolverSolid:
     def particles(self, state: NodalState) -> ParticleState:
         """Positions, velocities, velocity gradient and elastic deformation of the material points."""
         n = self._X.shape[0]
-        both = torch.sparse.mm(self._torch("particles", self._matrix, state.u), torch.cat([state.u, state.w], dim=1))
+        both = torch.sparse.mm(
+            self._constant("particles", self._matrix, state.u), torch.cat([state.u, state.w], dim=1)
+        )
         values, slopes = both[:n], both[n:].reshape(3, n, 6).permute(1, 2, 0)
         F = torch.eye(3).to(state.u) + slopes[:, :3]
         C = slopes[:, 3:] @ torch.linalg.inv(F)
         return ParticleState(
-            self._X.to(state.u) + values[:, :3], values[:, 3:], C, state.F if self.inelastic else F, state.h, t=state.t
+            self._X.to(state.u) + values[:, :3],
+            values[:, 3:],
+            C,
+            state.F if self.inelastic else F,
+            state.h,
+            t=state.t,
         )
 
     def follow(self, points: Sequence[Sequence[float]] | Tensor) -> Callable[[NodalState], Tensor]:
@@ -161,7 +189,7 @@ class SolverSolid:
     def energy(self, state: NodalState) -> dict[str, Tensor]:
         """Kinetic, elastic and potential energy [J] in float64; elastic only where every law has an energy."""
         u, w = state.u.double(), state.w.double()
-        mass = torch.as_tensor(self.nodal_mass, device=u.device)
+        mass = self._constant("mass", self.nodal_mass[:, None], u)
         F = self._stress_deformation(state)
         elastic = u.new_zeros(())
         for body in self.model.bodies:
@@ -169,15 +197,16 @@ class SolverSolid:
             density = self.model.materials[body.material].energy(F[rows])
             elastic = elastic + (self.model.vol0[rows].to(u) * density).sum()
         load = self._load(u, None)
-        return {"kinetic": 0.5 * (mass[:, None] * w * w).sum(), "elastic": elastic, "potential": -(load * u).sum()}
+        return {"kinetic": 0.5 * (mass * w * w).sum(), "elastic": elastic, "potential": -(load * u).sum()}
 
     def reaction(self, state: NodalState, dt: float, control: Control | None = None) -> Tensor:
         """Total force [N] of walls and clamps on the body, (3,), from the momentum balance of the next substep."""
         control = control or self.model.control_at(state.t)
         now = state.replace(w=self._conform(state.u, state.w, self._inputs(state.u, control, dt)))
         after = self.step(now, control, dt)
-        mass = torch.as_tensor(self.nodal_mass).to(state.u)
-        gained = (mass[:, None] * (after.w - now.w)).sum(dim=0) / dt
+        gained = (self._constant("mass", self.nodal_mass[:, None], state.u) * (after.w - now.w)).sum(
+            dim=0
+        ) / dt
         return gained - self._load(state.u, control).sum(dim=0)
 
     def _stress_deformation(self, state: NodalState) -> Tensor:
@@ -185,7 +214,7 @@ class SolverSolid:
         stencil, u = self.stencil, state.u.double()
         total = self._quadrature_deformation(u)
         F = state.F.double() if self.inelastic else total
-        if not self._bar:
+        if not self._beta.any():
             return F
         order = torch.as_tensor(stencil.order, device=u.device)
         element = torch.as_tensor(stencil.element.astype(np.int64), device=u.device)
@@ -193,7 +222,7 @@ class SolverSolid:
         zero = u.new_zeros(len(stencil.cells))
         J_bar = zero.index_add(0, element, vol0 * J) / zero.index_add(0, element, vol0)
         dim = self.model.grid.dim
-        s = (J_bar[element] / J) ** (1.0 / dim)
+        s = (J_bar[element] / J) ** (torch.as_tensor(self._beta, device=u.device)[element] / dim)
         s = s[torch.argsort(order)][:, None]
         live = torch.tensor([1.0, 1.0, 1.0 if dim == 3 else 0.0]).to(u)
         return (s * live + (1 - live))[:, :, None] * F
@@ -201,7 +230,7 @@ class SolverSolid:
     def _quadrature_deformation(self, u: Tensor) -> Tensor:
         """F of the whole motion at the quadrature places, (n, 3, 3) in the particles' order."""
         n = self._X.shape[0]
-        matrix = self._torch("quadrature", quadrature_matrix(self.stencil), u)
+        matrix = self._constant("quadrature", self._quadrature, u)
         slopes = torch.sparse.mm(matrix, u)[n:].reshape(3, n, 3).permute(1, 2, 0)
         return torch.eye(3).to(u) + slopes
 
@@ -210,25 +239,26 @@ class SolverSolid:
         gravity = self.model.gravity
         if control is not None and control.acceleration is not None:
             gravity = gravity + control.acceleration.to(gravity)
-        mass = torch.as_tensor(self.nodal_mass, device=gravity.device)
-        load = mass[:, None] * gravity.double()
+        load = self._constant("mass", self.nodal_mass[:, None], gravity) * gravity
         if self.loads:
             force = torch.stack([torch.as_tensor(p.force, dtype=torch.float64) for p in self.loads])
-            load = load + torch.sparse.mm(self._torch("loads", self._load_values.T.tocsr(), load), force.to(load))
+            load = load + torch.sparse.mm(self._constant("loads", self._load_values.T, load), force.to(load))
         return load.to(like)
 
     def _inputs(self, like: Tensor, control: Control, dt: float) -> dict[str, Tensor]:
-        spin = control.spin.double()
-        zero = torch.zeros_like(spin[..., 0])
-        x, y, z = spin.unbind(-1)
-        skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3)
-        eye = torch.eye(3, dtype=torch.float64, device=spin.device)
-        turning = (torch.linalg.matrix_exp(skew * dt) - eye) / dt if dt > 0 else skew
-        motion = {"position": control.position, "velocity": control.velocity, "turning": turning}
-        if not self.model.colliders:
-            motion = {n: t.new_zeros(1, *t.shape[1:]) for n, t in motion.items()}
-        thetas = {f"theta_{b}": self._theta(b) for b in range(len(self.model.bodies))}
-        return {n: t.to(like) for n, t in {"load": self._load(like, control), **motion, **thetas}.items()}
+        inputs = {"load": self._load(like, control)}
+        if self.model.colliders:
+            spin = control.spin.double()
+            zero = torch.zeros_like(spin[..., 0])
+            x, y, z = spin.unbind(-1)
+            skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(-1, 3, 3)
+            eye = torch.eye(3, dtype=torch.float64, device=spin.device)
+            inputs["turning"] = ((torch.linalg.matrix_exp(skew * dt) - eye) / dt if dt > 0 else skew).to(like)
+            inputs |= {"position": control.position.to(like), "velocity": control.velocity.to(like)}
+        else:
+            inputs |= {"position": like.new_zeros(1, 3), "velocity": like.new_zeros(1, 3)}
+            inputs["turning"] = like.new_zeros(1, 3, 3)
+        return inputs | {f"theta_{b}": self._theta(b).to(like) for b in range(len(self.model.bodies))}
 
     def _theta(self, index: int) -> Tensor:
         """Parameters of one body, (1, k), or per particle in the order of the elements."""
@@ -245,26 +275,31 @@ class SolverSolid:
         c = self.conditions
         if not c.constrained:
             return w
-        leader = torch.as_tensor(c.leader, device=u.device)
-        sign, out = torch.as_tensor(c.sign).to(u), torch.as_tensor(c.drift).to(u)
+        leader = self._constant("leader", c.leader, u)
+        sign, out = self._constant("sign", c.sign, u), self._constant("drift", c.drift, u)
         if (c.collider >= 0).any():
-            at = torch.as_tensor(np.maximum(c.collider, 0), device=u.device)
-            place = torch.as_tensor(self.stencil.positions).to(u) + u
+            at = self._constant("collider", np.maximum(c.collider, 0), u)
+            place = self._constant("rest", self.stencil.positions, u) + u
             arm = 0.5 * (place + place[leader]) - inputs["position"][at]
             V = inputs["velocity"][at] + (inputs["turning"][at] @ arm[:, :, None])[:, :, 0]
-            out = out + torch.as_tensor(c.collider >= 0).to(u)[:, None] * (1.0 - sign) * V
+            out = out + self._constant("clamped", 1.0 * (c.collider >= 0)[:, None], u) * (1.0 - sign) * V
         return sign * w[leader] + out
 
-    def _torch(self, name: str, matrix: sparse.csr_matrix, like: Tensor) -> Tensor:
+    def _constant(self, name: str, value: Any, like: Tensor) -> Tensor:
+        """A constant matrix or array as a tensor, made once per precision and device."""
         key = (name, like.dtype, like.device)
         if key not in self._tensors:
-            self._tensors[key] = to_torch(matrix, like)
+            if sparse.issparse(value):
+                self._tensors[key] = to_torch(value, like)
+            else:
+                made = torch.as_tensor(value, device=like.device)
+                self._tensors[key] = made.to(like.dtype) if made.is_floating_point() else made
         return self._tensors[key]
 
     def _workspace(self, like: Tensor) -> Workspace:
         key = (like.dtype, like.device)
         if key not in self._cache:
             self._cache[key] = Workspace(
-                self.model, self.stencil, self.conditions, self.nodal_mass, like, bar=self._bar
+                self.model, self.stencil, self.conditions, self.nodal_mass, like, beta=self._beta
             )
         return self._cache[key]
