@@ -7,7 +7,7 @@ import pytest
 import torch
 from fit_toys import Oscillator
 
-from physim.errors import FitError, InputError
+from physim.errors import FitError, InputError, SimulationError
 from physim.fit.loop import best_start, random_starts, run_fit
 from physim.fit.misfit import misfit, score_covariance
 from physim.fit.problem import Objective
@@ -87,7 +87,7 @@ class TestObjective:
         exact = objective.jacobian(objective.start(), r, 0)
         assert float((J - exact).norm() / exact.norm()) < 1e-2
         problem.exact_jacobian, problem.breaks = False, (1.0, 9.0)
-        with pytest.raises(FitError, match=r"both sides of the current materials\.beam\.E"):
+        with pytest.raises(SimulationError, match=r"both sides of the current materials\.beam\.E"):
             objective.jacobian(objective.start(), r, 1e-4)
 
     def test_unknown_names(self):

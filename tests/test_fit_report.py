@@ -10,7 +10,8 @@ import torch
 from fit_toys import Oscillator
 
 from physim.fit.loop import best_start, run_fit
-from physim.fit.report import report_html, shown, write_report
+from physim.fit.quantities import shown
+from physim.fit.report import report_html, write_report
 from physim.fit.result import FitResult
 from physim.fit.scores import score
 from physim.fit.stage import Stage

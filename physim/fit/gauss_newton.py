@@ -52,9 +52,12 @@ class GaussNewton:
                 raise first
             self._r = first
         r = self._r
-        J = objective.jacobian(self._z, r, self._step)
-        gradient, normal = J.T @ r, J.T @ J
         loss = 0.5 * float(r @ r)
+        try:
+            J = objective.jacobian(self._z, r, self._step)
+        except SimulationError as error:
+            return StepReport(loss, self._z.clone(), False, 0.0, _stuck(str(error)), str(error))
+        gradient, normal = J.T @ r, J.T @ J
         note = ""
         for _ in range(TRIES):
             points = [

@@ -59,7 +59,9 @@ class GradientRow:
     def __str__(self) -> str:
         """One line of the table."""
         text = f"{self.scene:24} {self.quantity:28} {self.adjoint:+.9e} {self.difference:+.9e} {self.error:9.1e}  "
-        return text + (f"kink: {self.other:+.6e} with the larger step" if self.verdict == "kink" else self.verdict)
+        return text + (
+            f"kink: {self.other:+.6e} with the larger step" if self.verdict == "kink" else self.verdict
+        )
 
 
 def check_gradients(
@@ -189,7 +191,11 @@ def _knobs(built: Built, start: Any, control: Control, generator: torch.Generato
         def shift(a: Tensor, s: Any, c: Control, g: Tensor | None) -> Applied:
             return s, dataclasses.replace(c, position=c.position + a * grid.dx * twist), g
 
-        knobs += [_Knob("collider velocity", drive), _Knob("collider spin", rotate), _Knob("collider position", shift)]
+        knobs += [
+            _Knob("collider velocity", drive),
+            _Knob("collider spin", rotate),
+            _Knob("collider position", shift),
+        ]
     return knobs
 
 

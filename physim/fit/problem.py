@@ -27,12 +27,14 @@ class Problem(ABC):
         space: the fitted quantities.
         recordings: names of the experiments that are fitted; each is one independent run.
         held_recordings: names of those that are only scored.
+        without_gradient: quantities that predictions do not differentiate with respect to.
         exact_jacobian: whether rows of the Jacobian are cheap through autograd (no simulation).
     """
 
     space: Space
     recordings: tuple[str, ...]
     held_recordings: tuple[str, ...] = ()
+    without_gradient: tuple[str, ...] = ()
     exact_jacobian: bool = False
 
     @abstractmethod
@@ -125,7 +127,13 @@ class Objective:
 
         Raises:
             SimulationError: a run failed, or `z` is outside the bounds.
+            FitError: a free quantity has no gradient.
         """
+        blind = [
+            n for n in (self.problem.space.names[i] for i in self.free) if n in self.problem.without_gradient
+        ]
+        if blind:
+            raise FitError(f"{', '.join(blind)} has no gradient; use `method: gauss_newton` for it.")
         if bool((z < self.lower).any()) or bool((z > self.upper).any()):
             raise Rejected("a parameter is outside its bounds.")
 
@@ -154,7 +162,7 @@ class Objective:
         Where one side of a difference fails, the other side and `here` (the residuals at `z`) are used.
 
         Raises:
-            FitError: the simulation fails on both sides.
+            Rejected: the simulation fails on both sides.
         """
         if self.problem.exact_jacobian:
             return torch.autograd.functional.jacobian(self._all, z)  # type: ignore[return-value]
@@ -167,7 +175,7 @@ class Objective:
             high, low = points[2 * i][i], points[2 * i + 1][i]
             if isinstance(plus, SimulationError) and isinstance(minus, SimulationError):
                 name = self.problem.space.names[index]
-                raise FitError(f"the simulation fails on both sides of the current {name}: {plus}")
+                raise Rejected(f"the simulation fails on both sides of the current {name}: {plus}")
             if isinstance(plus, SimulationError):
                 plus, high = here, z[i]
             if isinstance(minus, SimulationError):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from physim.fit.figures import comparison_figure, loss_figure
+from physim.fit.quantities import interval, shown
 from physim.fit.result import FitResult
-from physim.fit.uncertainty import Estimate
 from physim.scene.rundir import write_atomic
 
 STYLE = """
@@ -22,7 +21,6 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } .warn { background: #fdf3d8; border-left: 4px solid #d9a521; padding: .5rem .8rem; }
 .small { color: #666; font-size: .85rem; }
 """
-PREFIXED = ("Pa", "Pa s", "m", "m/s", "s", "N", "kg", "m/s^2")
 
 
 def write_report(result: FitResult, path: str | Path, *, pictures: Mapping[str, bytes] | None = None) -> None:
@@ -60,22 +58,6 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
     body = "\n".join(parts)
     head = f'<meta charset="utf-8"><title>{escape(result.title or result.name)}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
-
-
-def shown(value: float, unit: str) -> str:
-    """A value with its unit and a prefix that keeps it readable, four digits."""
-    if not math.isfinite(value):
-        return ("-∞" if value < 0 else "∞") if not math.isnan(value) else "-"
-    if unit in PREFIXED and value != 0 and not (unit == "kg"):
-        for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ")):
-            if abs(value) >= 0.9999 * factor:
-                return f"{value / factor:.4g} {letter}{unit}"
-    return f"{value:.4g} {unit}".rstrip()
-
-
-def interval(estimate: Estimate) -> str:
-    """The interval in words."""
-    return f"{shown(estimate.low, estimate.unit)} to {shown(estimate.high, estimate.unit)}"
 
 
 def _values(result: FitResult) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from physim.fit.loop import Position, StartResult, best_start
+from physim.fit.quantities import interval, shown
 from physim.fit.scores import Score
 from physim.fit.space import Space
 from physim.fit.uncertainty import Estimate, Uncertainty
 from physim.observe.record import Comparison
+from physim.scene.expectation import Verdict
 from physim.scene.rundir import write_atomic
 
 
@@ -37,6 +39,7 @@ class FitResult:
         runs: simulations done, of all starts.
         folder: where the files lie; None if none were written.
         notes: sentences about the run: fallbacks, warnings of the scene.
+        verdict: the scene's tested number, where it is a fitted parameter or an R2.
     """
 
     name: str
@@ -52,6 +55,7 @@ class FitResult:
     runs: int = 0
     folder: Path | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
+    verdict: Verdict | None = None
 
     @property
     def values(self) -> dict[str, float]:
@@ -71,6 +75,23 @@ class FitResult:
     def estimate(self, name: str) -> Estimate:
         """One fitted value with its interval."""
         return self.uncertainty.estimates[self.space.index(name)]
+
+    def lines(self) -> list[str]:
+        """The result in words: values with intervals, agreement, warnings, the tested number."""
+        level = f"{100 * self.level:g} %"
+        width = max(len(e.name) for e in self.uncertainty.estimates)
+        told = [
+            f"{e.name:<{width}}  {shown(e.value, e.unit)}  ({level}: {interval(e)})"
+            for e in self.uncertainty.estimates
+        ]
+        for s in self.scores:
+            share = f"{100 * s.relative:.2f} % of the amplitude"
+            told.append(f"{s.name}, {s.role}: RMS {shown(s.rms, s.unit)}, {share}, R2 {s.r2:.4f}")
+        return [*told, *self.warnings, *self.notes, *([str(self.verdict)] if self.verdict else [])]
+
+    def finished(self, folder: Path | None, seconds: float) -> FitResult:
+        """The same with its folder and wall time [s]."""
+        return replace(self, folder=folder, seconds=seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and strings for JSON."""
@@ -97,6 +118,7 @@ class FitResult:
                 }
                 for f in self.position.finished
             ],
+            "expected": None if self.verdict is None else {**asdict(self.verdict), "ok": self.verdict.ok},
             "best_start": best_start(self.position),
             "iterations": len(self.position.history),
             "runs": self.runs,

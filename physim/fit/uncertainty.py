@@ -117,6 +117,8 @@ def differentiate(
     columns: list[list[Tensor]] = [[] for _ in base]
     for i in range(p):
         plus, minus = per_point[1 + 2 * i], per_point[2 + 2 * i]
+        if isinstance(plus, SimulationError) and isinstance(minus, SimulationError):
+            raise plus
         above, below = points[1 + 2 * i][i], points[2 + 2 * i][i]
         if isinstance(plus, SimulationError):
             plus, above = base, raw[i]

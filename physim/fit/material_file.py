@@ -1,0 +1,96 @@
+"""Fitted materials as files that another scene can include."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+from physim.fit.result import FitResult
+from physim.fit.uncertainty import Estimate
+from physim.scene.loader import Scene
+from physim.scene.materials import MaterialSpec
+from physim.scene.rundir import write_atomic
+from physim.scene.units import ANGLE, Dimension
+
+
+def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]:
+    """Write every material with a fitted parameter: `material.yaml`, or `material_<name>.yaml` if several.
+
+    The values are the fitted ones, with units; `intervals` holds the ends of their intervals.
+    """
+    fitted: dict[str, dict[str, Estimate]] = {}
+    for estimate in result.uncertainty.estimates:
+        section, _, rest = estimate.name.partition(".")
+        if section == "materials":
+            name, _, key = rest.partition(".")
+            fitted.setdefault(name, {})[key] = estimate
+    paths = []
+    for name, estimates in fitted.items():
+        path = folder / ("material.yaml" if len(fitted) == 1 else f"material_{name}.yaml")
+        write_atomic(path, material_yaml(scene, scene.materials[name], estimates, level=result.level))
+        paths.append(path)
+    return paths
+
+
+def material_yaml(scene: Scene, spec: MaterialSpec, estimates: dict[str, Estimate], *, level: float) -> str:
+    """One material as YAML text.
+
+    Args:
+        scene: where it was fitted.
+        spec: its laws and the values that were not fitted.
+        estimates: the fitted values by key, such as "E" or "viscous.viscosity".
+        level: probability of the intervals.
+    """
+    records = ", ".join([*scene.spec.data] or ["its records"])
+    data: dict[str, Any] = {
+        "title": f"{spec.name}, fitted to {scene.spec.title}",
+        "source": f"physim fit {scene.file.name}, data: {records}; intervals hold {100 * level:g} %",
+        "law": spec.law,
+    }
+    density = estimates.get("density")
+    if density is not None:
+        data["density"] = _written(density.value, "kg/m^3")
+    elif spec.density is not None:
+        data["density"] = _written(spec.density, "kg/m^3")
+    for part, law in (("viscous", spec.viscous), ("inelastic", spec.inelastic)):
+        if law is not None:
+            data[part] = {"law": law}
+    for key, value in spec.values.items():
+        number = estimates[key].value if key in estimates else value
+        part, _, name = key.rpartition(".")
+        (data[part] if part else data)[name] = quantity(number, spec.params[key].dimension)
+    data["intervals"] = {
+        key: [
+            _written(end, "kg/m^3") if key == "density" else quantity(end, spec.params[key].dimension)
+            for end in (e.low, e.high)
+        ]
+        for key, e in estimates.items()
+    }
+    return _dump(data)
+
+
+def quantity(value: float, dimension: Dimension) -> str | float:
+    """A value [SI] as text with the unit that a file uses; plain numbers stay numbers."""
+    if not math.isfinite(value):
+        return str(value)
+    if dimension.name == ANGLE.name:
+        return _written(math.degrees(value), "deg")
+    return _written(value, dimension.unit) if dimension.unit else float(f"{value:.8g}")
+
+
+def _written(value: float, unit: str) -> str:
+    return f"{value:.8g} {unit}"
+
+
+def _dump(data: dict[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.width = 110
+    stream = io.StringIO()
+    yaml.dump(data, stream)
+    return stream.getvalue()

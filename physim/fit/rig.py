@@ -1,0 +1,193 @@
+"""One recording of a scene as a simulation whose parameters can be set and that is then run and compared."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physim.fit.space import Space
+from physim.laws import Material
+from physim.observe.observer import reader, split
+from physim.observe.record import Comparison
+from physim.scene.build import Built, build, time_steps
+from physim.scene.build_observe import make_gauges, make_observations, see
+from physim.scene.loader import Scene
+from physim.scene.parameters import AXES
+from physim.sim.rollout import rollout
+
+BUILDING = threading.Lock()
+"""Kernels are compiled by one thread at a time."""
+RUNGS = 4
+"""Substep counts per frame are rounded up to powers of 2^(1/4), so that a small change of a modulus keeps them."""
+
+
+class Rig:
+    """A built recording for one thread.
+
+    Material parameters, velocities, gravity and delays are set in place and carry gradients; any other number of the
+    scene is set by building the scene again, without gradients.
+
+    Args:
+        scene: with the settings of the recording applied.
+        space: the fitted quantities.
+        label: put before the names of the observations.
+    """
+
+    def __init__(self, scene: Scene, space: Space, label: str) -> None:
+        self.scene, self.space, self.label = scene, space, label
+        self.rebuilt = [n for n in space.names if is_rebuilt(n)]
+        self._built: Built | None = None
+        self._at: tuple[float, ...] | None = None
+
+    def run(self, raw: Tensor, *, end: float | None = None) -> list[Comparison]:
+        """Simulate at raw parameters, (p,), and compare with every record, up to `end` [s].
+
+        Raises:
+            SimulationError: a substep failed.
+        """
+        values = dict(zip(self.space.names, self.space.values(raw), strict=True))
+        built = self._build(values)
+        leaves = {n: v.detach().requires_grad_(v.requires_grad) for n, v in values.items()}
+        pairs = self._set_materials(built, values)
+        observations = [
+            o if end is None else o.shortened(end) for o in make_observations(built, self._gauges)
+        ]
+        observed = [o for o in observations if o is not None]
+        gauges = [o.gauge for o in observed]
+        delays = [values.get(f"observe.{o.name}.delay", o.delay) for o in observed]
+        last = max(
+            (float(o.times[-1]) + float(d) for o, d in zip(observed, delays, strict=True)), default=0.0
+        )
+        state = self._start(built, leaves)
+        dt, every, frames = self._steps(built, last)
+        with _gravity(built, leaves):
+            trajectory = rollout(
+                built.solver, state, dt=dt, steps=frames * every, every=every, save=reader(gauges, see(built))
+            )
+        rows = torch.stack(trajectory.saved)
+        if rows.requires_grad:
+            pairs += [(leaf, values[n]) for n, leaf in leaves.items() if not n.startswith("materials.")]
+            rows = _Graft.apply([rows], [leaf for leaf, _ in pairs], *(target for _, target in pairs))
+        times = torch.tensor(trajectory.times, dtype=torch.float64)
+        series = split(gauges, list(rows))
+        compared = [o.compare(times, s, delay=d) for o, s, d in zip(observed, series, delays, strict=True)]
+        return [c.named(f"{self.label}.{c.name}" if self.label else c.name) for c in compared]
+
+    def _build(self, values: dict[str, Tensor]) -> Built:
+        wanted = tuple(float(values[n]) for n in self.rebuilt)
+        if self._built is None or wanted != self._at:
+            overrides = [f"{n}={v!r}" for n, v in zip(self.rebuilt, wanted, strict=True)]
+            with BUILDING:
+                self._built = build(self.scene.changed(overrides) if overrides else self.scene)
+                self._gauges = make_gauges(self._built)
+            self._at = wanted
+        return self._built
+
+    def _set_materials(self, built: Built, values: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Set material values; pairs of a material's raw parameter and the tensor it must equal."""
+        pairs = []
+        for name, value in values.items():
+            section, *rest = name.split(".")
+            if section != "materials" or name in self.rebuilt:
+                continue
+            material = material_of(built, rest[0])
+            if material is None:
+                continue
+            key = rest[-1]
+            material.set(**{key: value.detach()})
+            if value.requires_grad:
+                material.free(key)
+                pairs.append((material.raw[key], material.table[key].to_raw(value)))
+            else:
+                material.freeze(key)
+        return pairs
+
+    def _start(self, built: Built, values: dict[str, Tensor]) -> Any:
+        """The first state, with fitted velocities."""
+        moved = {n: v for n, v in values.items() if n.startswith("bodies.") and n not in self.rebuilt}
+        if not moved:
+            return built.state
+        v = torch.as_tensor(_velocities(built)).to(built.state.x if hasattr(built.state, "x") else built.x0)
+        for name, value in moved.items():
+            _, body, _, axis = name.split(".")
+            part = built.scene.spec.bodies[body]
+            column = AXES[axis]
+            before = (*(part.velocity or ()), 0.0, 0.0, 0.0)[column]
+            step = torch.zeros_like(v)
+            step[built.rows(body), column] = 1.0
+            v = v + step * (value - before).to(v)
+        if hasattr(built.state, "v"):
+            return built.state.replace(v=v)
+        return built.solver.initial_state(v=v)
+
+    def _steps(self, built: Built, last: float) -> tuple[float, int, int]:
+        """Substep [s], substeps per frame, and the frames needed to reach `last` [s]."""
+        v0 = torch.as_tensor(_velocities(built))
+        dt, every, frames = time_steps(built.scene, built.solver, built.state, v0)
+        time = built.scene.spec.time
+        if time is not None and not isinstance(time.dt, float):
+            rung = math.ceil(2.0 ** (math.ceil(RUNGS * math.log2(every) - 1e-9) / RUNGS) - 1e-9)
+            dt, every = dt * every / rung, rung
+        # One frame more than needed keeps the last interpolation centred.
+        return dt, every, max(1, min(frames, math.ceil(last / (dt * every) - 1e-9) + 1))
+
+
+def is_rebuilt(name: str) -> bool:
+    """Whether a quantity is set by building the scene again."""
+    section, *rest = name.replace("[", ".").replace("]", "").split(".")
+    if section == "materials":
+        return rest[-1] == "density"
+    if section == "bodies":
+        return rest[1] != "velocity"
+    return not (section == "gravity" or (section == "observe" and rest[-1] == "delay"))
+
+
+def material_of(built: Built, name: str) -> Material | None:
+    """The material of this name in a built scene; None if no body is made of it."""
+    for body, made in zip(built.model.bodies, built.bodies, strict=True):
+        if made.material == name:
+            return built.model.materials[body.material]  # type: ignore[return-value]
+    return None
+
+
+def _velocities(built: Built) -> Tensor:
+    return torch.cat([torch.as_tensor(b.v) for b in built.bodies])
+
+
+@contextmanager
+def _gravity(built: Built, values: dict[str, Tensor]) -> Iterator[None]:
+    """The model's gravity with some components replaced."""
+    before = built.model.gravity
+    parts = {AXES[n.split(".")[1]]: v for n, v in values.items() if n.startswith("gravity.")}
+    if parts:
+        built.model.gravity = torch.stack([parts.get(a, before[a]).to(before) for a in range(3)])
+    try:
+        yield
+    finally:
+        built.model.gravity = before
+
+
+class _Graft(torch.autograd.Function):
+    """Rows that depend on leaves inside a model, made to depend on the tensors that those leaves equal."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Sequence[Tensor], leaves: Sequence[Tensor], *targets: Tensor) -> Tensor:
+        """The rows themselves."""
+        ctx.rows, ctx.leaves = rows[0], leaves
+        return rows[0].detach().clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        """Cotangents of the leaves, handed to the targets."""
+        with torch.enable_grad():
+            found = torch.autograd.grad(ctx.rows, ctx.leaves, gradients[0], allow_unused=True)
+        filled = [
+            torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, ctx.leaves, strict=True)
+        ]
+        return None, None, *filled

@@ -1,0 +1,226 @@
+"""Fit a scene from its file to a result folder: the entry of `physim fit`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from physim.errors import FitError, SimulationError
+from physim.fit.checkpoint import CheckpointStore
+from physim.fit.loop import Position, best_start, run_fit
+from physim.fit.material_file import write_materials
+from physim.fit.problem import Problem, caught, parallel
+from physim.fit.progress import FitBar
+from physim.fit.report import write_report
+from physim.fit.result import FitResult
+from physim.fit.scene_problem import SceneProblem
+from physim.fit.scores import score
+from physim.fit.settings import fit_part, make_space, make_stages, make_starts
+from physim.fit.stage import Stage
+from physim.fit.table_problem import TableProblem
+from physim.fit.uncertainty import differentiate, laplace
+from physim.observe.record import Comparison
+from physim.scene.expectation import Verdict
+from physim.scene.loader import Scene, load_scene
+from physim.scene.resolved import write_resolved
+from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
+
+LOG = "log.jsonl"
+CHECKPOINTS = "checkpoints"
+
+
+def fit_scene(
+    source: str | Path | Scene,
+    overrides: Sequence[str] = (),
+    *,
+    data: Sequence[str] = (),
+    out: str | Path | None = "runs",
+    resume: str | Path | bool | None = None,
+    threads: int = 2,
+    quiet: bool = False,
+) -> FitResult:
+    """Fit a scene to its records.
+
+    Args:
+        source: a scene file, the name of a shipped scene, or a loaded scene.
+        overrides: changes such as `materials.beam.E=80kPa`.
+        data: data files such as `tip=/home/me/tip.csv`.
+        out: folder in which the result folder is made; None writes nothing.
+        resume: the result folder of an interrupted fit, or True for the newest one of this scene in `out`.
+        threads: simulations run at the same time.
+        quiet: show no progress bar.
+
+    Returns:
+        Values, intervals, comparisons; `folder` is the result folder.
+
+    Raises:
+        InputError: the scene cannot be read or built.
+        FitError: nothing to fit, no start could be simulated, or nothing to resume.
+    """
+    began = time.perf_counter()
+    scene = source if isinstance(source, Scene) else load_scene(source, overrides, data=data)
+    problem = make_problem(scene)
+    stages = make_stages(scene)
+    folder = _folder(scene, out, resume)
+    notes = list(scene.warnings)
+    store = None
+    if folder is not None:
+        store = CheckpointStore(folder / CHECKPOINTS)
+        notes += _prepare(scene, folder, store, resuming=bool(resume))
+    starts = make_starts(scene, problem.space)
+    with FitBar(scene.name, [s.iterations for s in stages], len(starts), quiet=quiet) as bar:
+        position = run_fit(
+            problem,
+            stages,
+            starts,
+            threads=threads,
+            store=store,
+            key=fingerprint(scene),
+            resume=bool(resume),
+            listen=_listener(folder, bar),
+        )
+        bar.say("intervals")
+        result = conclude(scene, problem, stages, position, threads=threads, notes=notes)
+    result = replace(result, verdict=judge(scene, result))
+    result = result.finished(folder, time.perf_counter() - began)
+    if folder is not None:
+        write_results(scene, problem, result, folder)
+    return result
+
+
+def make_problem(scene: Scene) -> Problem:
+    """The problem that a scene poses: simulated recordings, or stress-stretch tables alone."""
+    space = make_space(scene)
+    return TableProblem(scene, space) if scene.spec.solver == "none" else SceneProblem(scene, space)
+
+
+def conclude(
+    scene: Scene,
+    problem: Problem,
+    stages: Sequence[Stage],
+    position: Position,
+    *,
+    threads: int = 2,
+    notes: Sequence[str] = (),
+) -> FitResult:
+    """Intervals and scores at the best start, on the problem of the last stage."""
+    last = problem.for_stage(stages[-1])
+    part = fit_part(scene)
+    raw = position.finished[best_start(position)].raw
+    base, jacobians = differentiate(last, raw, step=stages[-1].difference, threads=threads)
+    uncertainty = laplace(last.space, raw, base, jacobians, level=part.level)
+    held, failures = held_out(last, raw, threads)
+    comparisons = [*base, *held]
+    return FitResult(
+        name=scene.name,
+        title=scene.spec.title,
+        space=problem.space,
+        raw=raw,
+        uncertainty=uncertainty,
+        comparisons=comparisons,
+        scores=score(comparisons),
+        position=position,
+        level=part.level,
+        runs=sum(r["runs"] for r in position.history),
+        notes=(*notes, *failures),
+    )
+
+
+def held_out(problem: Problem, raw: torch.Tensor, threads: int) -> tuple[list[Comparison], list[str]]:
+    """Predictions of the held-out recordings, and a sentence for each that cannot be simulated."""
+
+    def run(recording: str) -> list[Comparison]:
+        with torch.no_grad():
+            return [c.held() for c in problem.predict(recording, raw)]
+
+    names = problem.held_recordings
+    results = parallel(lambda n: caught(run, n), names, threads)
+    found = [c for r in results if not isinstance(r, SimulationError) for c in r]
+    failed = [
+        f"The held-out recording {n} cannot be simulated with the fitted values: {r}"
+        for n, r in zip(names, results, strict=True)
+        if isinstance(r, SimulationError)
+    ]
+    return found, failed
+
+
+def judge(scene: Scene, result: FitResult) -> Verdict | None:
+    """The scene's tested number, where it is a fitted parameter or the R2 of a record."""
+    part = scene.spec.expect
+    if part is None or part.quantity == "observation":
+        return None
+    if part.quantity == "parameter" and part.parameter in result.space.names:
+        found = result.estimate(part.parameter)
+        return Verdict(part.meaning, found.value, part.value, part.tolerance, found.unit)
+    values = [s.r2 for s in result.scores if s.name == part.observe]
+    return Verdict(part.meaning, values[0], part.value, part.tolerance, "") if values else None
+
+
+def write_results(scene: Scene, problem: Problem, result: FitResult, folder: Path) -> None:
+    """Write `result.json`, the fitted materials and the report."""
+    result.write_json(folder / "result.json")
+    write_materials(scene, result, folder)
+    write_report(result, folder / "report.html")
+    append_jsonl(folder / LOG, {"event": "end", "seconds": result.seconds, "values": result.values})
+    if result.verdict is not None:
+        v = result.verdict
+        told = {"value": v.value, "expected": v.expected, "tolerance": v.tolerance, "ok": v.ok}
+        append_jsonl(folder / LOG, {"event": "expect", "meaning": v.meaning, **told})
+
+
+def fingerprint(scene: Scene) -> str:
+    """Identifies a scene with its overrides and data, so that a checkpoint of another one is refused."""
+    plain = json.dumps(scene.document.data, sort_keys=True, default=str)
+    digest = hashlib.sha256(plain.encode())
+    for name in sorted(scene.tables):
+        digest.update(name.encode())
+        digest.update(scene.tables[name].values.tobytes())
+    return digest.hexdigest()
+
+
+def _folder(scene: Scene, out: str | Path | None, resume: str | Path | bool | None) -> Path | None:
+    """The result folder: a new one, or the one to resume."""
+    if isinstance(resume, (str, Path)):
+        if not Path(resume).is_dir():
+            raise FitError(f"{resume}: no such result folder to resume; give the folder that the fit made.")
+        return Path(resume)
+    if out is None:
+        return None
+    if resume:
+        found = [p for p in Path(out).glob(f"{scene.name}-*") if (p / CHECKPOINTS).is_dir()]
+        if not found:
+            raise FitError(f"no fit of {scene.name} to resume in {out}; start it without --resume.")
+        return max(found, key=lambda p: p.stat().st_mtime)
+    return new_run_folder(scene.name, out)
+
+
+def _prepare(scene: Scene, folder: Path, store: CheckpointStore, *, resuming: bool) -> list[str]:
+    """Write the resolved scene, and bring the log of a resumed fit to its checkpoint; notes on what was passed over."""
+    if not resuming:
+        write_resolved(scene, folder)
+        return []
+    found = store.newest()
+    if found is None:
+        raise FitError(f"{folder} holds no checkpoint; start the fit again without --resume.")
+    tree, notes = found
+    history = tree["position"]["history"]
+    write_atomic(folder / LOG, "")
+    for record in history:
+        append_jsonl(folder / LOG, {"event": "iteration", **record})
+    return notes
+
+
+def _listener(folder: Path | None, bar: FitBar) -> Callable[[dict[str, Any]], None]:
+    def listen(record: dict[str, Any]) -> None:
+        bar.advance(record)
+        if folder is not None:
+            append_jsonl(folder / LOG, {"event": "iteration", **record})
+
+    return listen

@@ -1,0 +1,127 @@
+"""Stress-stretch tests as a problem: closed-form curves, no simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physim.errors import FitError
+from physim.fit.problem import Problem, Rejected
+from physim.fit.space import Space
+from physim.laws import Material
+from physim.laws.material import native_values
+from physim.laws.tables import table_stress
+from physim.observe.record import Comparison
+from physim.scene.loader import Scene
+from physim.scene.materials import make_material
+from physim.scene.spec_measure import TablePart
+
+SMALLEST_SHARE = 0.01
+"""With `scale: each`, stresses below this share of the largest count as that large."""
+
+
+@dataclass(frozen=True)
+class StressTest:
+    """One test of one material.
+
+    Attributes:
+        name: name in the scene.
+        part: kind of test, measure, weight.
+        stretch: stretch [-], or amount of shear [-], (m,).
+        stress: measured [Pa], (m,).
+        sigma: what residuals are divided by [Pa], (m,).
+    """
+
+    name: str
+    part: TablePart
+    stretch: Tensor
+    stress: Tensor
+    sigma: Tensor
+
+
+class TableProblem(Problem):
+    """Fit the tables of a scene; each table is one recording, those with `role: holdout` are only scored."""
+
+    exact_jacobian = True
+
+    def __init__(self, scene: Scene, space: Space) -> None:
+        self.space = space
+        self.tests = {name: _read(scene, name, part) for name, part in scene.spec.tables.items()}
+        self.recordings = tuple(n for n, t in self.tests.items() if t.part.role == "fit")
+        self.held_recordings = tuple(n for n, t in self.tests.items() if t.part.role == "holdout")
+        if not self.recordings:
+            raise FitError(f"{scene.name}: every table is held out; at least one must have `role: fit`.")
+        self._values = {n: dict(m.values) for n, m in scene.materials.items()}
+        self._materials = {
+            t.part.material: make_material(scene.materials[t.part.material]) for t in self.tests.values()
+        }
+
+    def predict(self, recording: str, raw: Tensor, *, end: float | None = None) -> list[Comparison]:
+        """The test's curve at raw parameters.
+
+        Raises:
+            Rejected: no stress-free thickness exists for a compressible law at these parameters.
+        """
+        test = self.tests[recording]
+        material = self._materials[test.part.material]
+        theta = self._theta(test.part.material, material, self.space.values(raw))
+        try:
+            stress = table_stress(
+                material,
+                test.part.test,
+                test.stretch,
+                incompressible=test.part.incompressible,
+                measure=test.part.measure,
+                theta=theta,
+            )
+        except FitError as error:
+            raise Rejected(str(error)) from None
+        shape = (len(test.stretch), 1)
+        everywhere = torch.ones(shape, dtype=torch.bool)
+        return [
+            Comparison(
+                name=recording,
+                columns=(test.part.measure,),
+                unit="Pa",
+                at=test.stretch,
+                measured=test.stress[:, None],
+                predicted=stress[:, None],
+                sigma=test.sigma[:, None],
+                fitted=everywhere if test.part.role == "fit" else ~everywhere,
+                valid=everywhere,
+                huber=None,
+                weight=test.part.weight,
+                label="amount of shear [-]" if test.part.test == "simple_shear" else "stretch [-]",
+            )
+        ]
+
+    def _theta(self, name: str, material: Material, values: Tensor) -> Tensor:
+        """Native parameters (1, k) with the fitted values in place."""
+        prefix = f"materials.{name}."
+        fitted = {
+            n.removeprefix(prefix): v
+            for n, v in zip(self.space.names, values, strict=True)
+            if n.startswith(prefix)
+        }
+        every = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in self._values[name].items()} | fitted
+        bare = {k.rpartition(".")[2]: v for k, v in every.items()}
+        return torch.stack(native_values(material.laws, bare))[None, :]
+
+
+def _read(scene: Scene, name: str, part: TablePart) -> StressTest:
+    table = scene.tables[part.data]
+    stretch = torch.as_tensor(table.column(part.strain or table.columns[0]))
+    stress = torch.as_tensor(table.column(part.stress or table.columns[1]))
+    keep = torch.isfinite(stretch) & torch.isfinite(stress)
+    stretch, stress = stretch[keep], stress[keep]
+    if len(stretch) == 0:
+        raise scene.error(("tables", name), f"the table '{part.data}' has no complete row")
+    largest = float(stress.abs().max())
+    if not largest > 0:
+        raise scene.error(("tables", name), f"every stress in '{part.data}' is zero")
+    sigma = torch.full_like(stress, 1.0 if part.scale == "none" else largest)
+    if part.scale == "each":
+        sigma = stress.abs().clamp_min(SMALLEST_SHARE * largest)
+    return StressTest(name, part, stretch, stress, sigma)
