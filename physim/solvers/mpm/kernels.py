@@ -170,6 +170,7 @@ def grid_update(
     velocity: wp.array(dtype=vec3),
     spin: wp.array(dtype=vec3),
     elapsed: real,
+    mass_floor: real,
     grid_v: wp.array3d(dtype=vec3),
     grid_u: wp.array3d(dtype=vec3),
 ):
@@ -225,6 +226,7 @@ def grid_update(
         if wp.static(BLEND == 1):
             grid_u[i, j, k] = vec3()
         return
+    m = m + mass_floor
     if wp.static(BLEND == 1):
         grid_u[i, j, k] = vec3(before[0] / m, before[1] / m, before[2] / m)
     vel = vec3(total[0] / m, total[1] / m, total[2] / m)

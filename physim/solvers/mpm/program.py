@@ -60,7 +60,7 @@ def law_kernels(material: Material, precision: Precision) -> dict[str, wp.Kernel
 class Workspace:
     """Kernels, constant arrays and scratch memory of one model in one precision on one device."""
 
-    def __init__(self, model: Model, like: Tensor, blend: float) -> None:
+    def __init__(self, model: Model, like: Tensor, blend: float, mass_floor: float) -> None:
         wp.init()
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
@@ -69,7 +69,7 @@ class Workspace:
         self.kernels = transfer_kernels(p, grid.dim, shapes, walls=bool(model.walls), blend=blend > 0)
         self.laws = [law_kernels(m, p) for m in model.materials]
         self.inelastic = any(m.inelastic is not None for m in model.materials)
-        self.blend = p.real(blend)
+        self.blend, self.mass_floor = p.real(blend), p.real(mass_floor)
         n = like.shape[0]
         self.constants = [to_warp(t.detach().to(like).contiguous(), p.real) for t in (model.mass, model.vol0)]
         self.walls, self.obstacles = (
@@ -231,7 +231,7 @@ class Substep:
                     *dt,
                     *fixed(*work.walls, *work.obstacles),
                     *motion,
-                    *fixed(p.real(k * self.dt)),
+                    *fixed(p.real(k * self.dt), work.mass_floor),
                 ],
                 temp("grid_v", "grid_u"),
             )

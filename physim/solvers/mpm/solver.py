@@ -23,12 +23,16 @@ class SolverMPM:
         v: initial velocities [m/s], (n, 3); zero unless given.
         blend: share in [0, 1) of a particle's own velocity that the grid cannot represent and that it keeps (AFLIP);
             0 is plain APIC: robust, and more viscous.
+        mass_floor: mass [kg] added to every node when its velocity is formed. It calms nodes that a body barely
+            touches, at the price of a little momentum; 0 conserves momentum exactly.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
     """
 
-    def __init__(self, model: Model, x: Tensor, v: Tensor | None = None, *, blend: float = 0.0) -> None:
+    def __init__(
+        self, model: Model, x: Tensor, v: Tensor | None = None, *, blend: float = 0.0, mass_floor: float = 0.0
+    ) -> None:
         n = model.vol0.shape[0]
         check_shape("x", x, (n, 3))
         check_finite("x", x)
@@ -39,7 +43,9 @@ class SolverMPM:
         self.model = model
         if not 0.0 <= blend < 1.0:
             raise InputError(f"blend must be in [0, 1), got {blend}.")
-        self._x, self._v, self._blend = x, v, blend
+        if not 0.0 <= mass_floor < float("inf"):
+            raise InputError(f"mass_floor must be a finite mass [kg], at least 0, got {mass_floor}.")
+        self._x, self._v, self._blend, self._mass_floor = x, v, blend, mass_floor
         self._workspaces: dict[tuple, Workspace] = {}
 
     def initial_state(self) -> ParticleState:
@@ -106,7 +112,7 @@ class SolverMPM:
     def _workspace(self, state: ParticleState) -> Workspace:
         key = (state.x.dtype, state.x.device)
         if key not in self._workspaces:
-            self._workspaces[key] = Workspace(self.model, state.x, self._blend)
+            self._workspaces[key] = Workspace(self.model, state.x, self._blend, self._mass_floor)
         return self._workspaces[key]
 
 
