@@ -13,7 +13,7 @@ from physim.bridge import Arrays, precision_of
 from physim.laws.material import Material
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
-from physim.solvers.solid import kernels
+from physim.solvers.solid import adjoints, kernels
 from physim.solvers.solid.boundary import Conditions
 from physim.solvers.solid.stencil import Stencil
 
@@ -39,10 +39,10 @@ def grid_kernels(precision: Precision, dim: int, rate: bool, bar: bool, motion: 
         kernels.gather,
         kernels.spread,
         kernels.kick,
-        kernels.kick_adjoint,
-        kernels.spread_adjoint,
-        kernels.gather_adjoint,
-        kernels.drift_adjoint,
+        adjoints.kick_adjoint,
+        adjoints.spread_adjoint,
+        adjoints.gather_adjoint,
+        adjoints.drift_adjoint,
     )
     return {
         stage.__name__: kernel(stage, precision, module=module, differentiable=False, **bound)

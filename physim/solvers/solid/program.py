@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,12 +23,11 @@ class Substep:
     def __init__(self, work: Workspace, dt: float, t: float) -> None:
         p = work.precision
         self.work, self.t, self.dt = work, t, dt
-        self.state_types = {"u": p.vec3, "w": p.vec3}
-        if work.inelastic:
-            self.state_types |= {"F": p.mat33, "h": p.real}
+        history = {"F": p.mat33, "h": p.real} if work.inelastic else {}
+        self.state_types: Mapping[str, Any] = {"u": p.vec3, "w": p.vec3, **history}
         thetas = {f"theta_{i}": p.real for i in range(len(work.model.bodies))}
         motion = {n: p.mat33 if n == "turning" else p.vec3 for n in MOTION}
-        self.input_types = {"load": p.vec3, **motion, **thetas}
+        self.input_types: Mapping[str, Any] = {"load": p.vec3, **motion, **thetas}
         self._inputs: Arrays = {}
         self._forward: Stages | None = None
         self._reverse: tuple[Arrays, Stages] | None = None
