@@ -25,8 +25,7 @@ def von_mises_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_par
     two_mu = real(2.0) * elastic[0]
     excess = two_mu * size - theta[0] - theta[1] * h[0]
     flow = wp.max(excess, real(0.0)) / (two_mu + theta[1])
-    F = wp.where(excess > real(0.0), exp_sym((-flow / size) * e) @ F_trial, F_trial)
-    return F, history(h[0] + flow)
+    return strained(F_trial, (-flow / size) * e), history(h[0] + flow)
 
 
 @numeric
@@ -46,6 +45,12 @@ def cone_strain(eps: mat33, span: mat33, d: real, alpha: real, shift: real, elas
 
 
 @numeric
+def strained(F: mat33, change: mat33) -> mat33:
+    """The deformation with its Hencky strain changed by a coaxial `change`; F itself where that is zero."""
+    return wp.where(wp.ddot(change, change) > real(0.0), exp_sym(change) @ F, F)
+
+
+@numeric
 def cone_factor(sine: real) -> real:
     """sqrt(2/3) 6/(3 - sin phi): the cone through Mohr-Coulomb's compression corners."""
     return wp.sqrt(real(24.0)) / (real(3.0) - sine)
@@ -56,7 +61,8 @@ def drucker_prager_project(F_trial: mat33, h: history, f: mat33, elastic: elasti
     """|dev tau| <= sqrt(2/3) 6/(3 - sin phi) (p sin phi + c cos phi), p = -tr tau/3; no dilation.
 
     In strains, for c = 0: |dev eps| <= -alpha (3 lam + 2 mu)/(2 mu) tr eps, alpha = sqrt(2/3) 2 sin phi/(3 - sin phi).
-    Expansion beyond the tip goes to the tip (zero strain for c = 0). In plane strain 30 deg acts as 27.5 deg.
+    Expansion beyond the tip goes to the tip (zero strain for c = 0). The cone passes through Mohr-Coulomb's triaxial
+    compression; in plane strain it is stronger (30 deg acts as 43.9 deg): use `drucker_prager_2d` there.
     """
     eps = log_strain(F_trial)
     sine = wp.sin(theta[0])
@@ -64,8 +70,7 @@ def drucker_prager_project(F_trial: mat33, h: history, f: mat33, elastic: elasti
     new = cone_strain(
         eps, identity(), real(3.0), factor * sine / real(3.0), factor * wp.cos(theta[0]) * theta[1], elastic
     )
-    change = new - eps
-    return wp.where(wp.ddot(change, change) > real(0.0), exp_sym(change) @ F_trial, F_trial), h
+    return strained(F_trial, new - eps), h
 
 
 @numeric
@@ -86,8 +91,45 @@ def drucker_prager_2d_project(F_trial: mat33, h: history, f: mat33, elastic: ela
     sine = wp.sin(theta[0])
     root = wp.sqrt(real(2.0))
     new = cone_strain(eps, plane(), real(2.0), root * sine / real(2.0), root * wp.cos(theta[0]) * theta[1], elastic)
-    change = new - eps
-    return wp.where(wp.ddot(change, change) > real(0.0), exp_sym(change) @ F_trial, F_trial), h
+    return strained(F_trial, new - eps), h
+
+
+@numeric
+def closing(eps: mat33, dropped: real) -> real:
+    """The part of the dropped expansion that a compression tr eps < 0 uses up [-]."""
+    return wp.min(dropped, wp.max(-wp.trace(eps), real(0.0)))
+
+
+@numeric
+def drucker_prager_loose_project(
+    F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real
+):
+    """As `drucker_prager`, and grains that parted meet again before they carry load.
+
+    The history is the expansion (tr eps) that was dropped at the tip; compression uses it up before it presses, so
+    that a body that opened up closes again instead of keeping the volume it gained.
+    """
+    eps = log_strain(F_trial)
+    sine = wp.sin(theta[0])
+    factor = cone_factor(sine)
+    loose = eps + (closing(eps, h[0]) / real(3.0)) * identity()
+    new = cone_strain(
+        loose, identity(), real(3.0), factor * sine / real(3.0), factor * wp.cos(theta[0]) * theta[1], elastic
+    )
+    return strained(F_trial, new - eps), history(h[0] + wp.trace(eps) - wp.trace(new))
+
+
+@numeric
+def drucker_prager_2d_loose_project(
+    F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real
+):
+    """As `drucker_prager_2d`, with the dropped expansion of `drucker_prager_loose`."""
+    eps = log_strain(F_trial)
+    sine = wp.sin(theta[0])
+    root = wp.sqrt(real(2.0))
+    loose = eps + (closing(eps, h[0]) / real(2.0)) * plane()
+    new = cone_strain(loose, plane(), real(2.0), root * sine / real(2.0), root * wp.cos(theta[0]) * theta[1], elastic)
+    return strained(F_trial, new - eps), history(h[0] + wp.trace(eps) - wp.trace(new))
 
 
 CONE = (
@@ -96,9 +138,23 @@ CONE = (
 )
 
 
-def _cone(name: str, project: Numeric, summary: str) -> InelasticLaw:
+def _cone(name: str, project: Numeric, summary: str, *, plane: bool = False, loose: bool = False) -> InelasticLaw:
     cite = "Drucker and Prager 1952, doi:10.1090/qam/48291; Klar et al. 2016, doi:10.1145/2897824.2925906"
-    return register(InelasticLaw(name, CONE, project, cite, summary, needs=("mu", "lam")))
+    if loose:
+        cite += "; Tampubolon et al. 2017, doi:10.1145/3072959.3073651, section 4.3"
+    return register(
+        InelasticLaw(
+            name,
+            CONE,
+            project,
+            cite,
+            summary,
+            history=("dropped_expansion",) if loose else (),
+            rest_history=(0.0,) if loose else (),
+            needs=("mu", "lam"),
+            plane=plane,
+        )
+    )
 
 
 von_mises = register(
@@ -123,5 +179,15 @@ von_mises = register(
 )
 drucker_prager = _cone("drucker_prager", drucker_prager_project, "sand: friction and cohesion, 3D cone constant")
 drucker_prager_2d = _cone(
-    "drucker_prager_2d", drucker_prager_2d_project, "sand in plane strain: Mohr-Coulomb's angle exactly"
+    "drucker_prager_2d", drucker_prager_2d_project, "sand in plane strain: Mohr-Coulomb's angle exactly", plane=True
+)
+drucker_prager_loose = _cone(
+    "drucker_prager_loose", drucker_prager_loose_project, "sand that closes again after it opened up", loose=True
+)
+drucker_prager_2d_loose = _cone(
+    "drucker_prager_2d_loose",
+    drucker_prager_2d_loose_project,
+    "sand in plane strain that closes again after it opened up",
+    plane=True,
+    loose=True,
 )

@@ -10,11 +10,13 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from physim.errors import InputError
 from physim.laws.material import Material
 from physim.numeric import Precision, kernel
 
 # Bound when the kernels are built.
-real = mat33 = history = params = stress_of = project_of = None
+real = mat33 = history = params = stress_of = project_of = energy_of = None
+E0 = E1 = 0
 
 
 def point_stress(
@@ -45,6 +47,13 @@ def point_project(
     h_new[i] = b
 
 
+def point_energy(F: wp.array(dtype=mat33), theta: wp.array(dtype=params), psi: wp.array(dtype=real)):
+    """Elastic energy at each point."""
+    i = wp.tid()
+    columns = theta[i]
+    psi[i] = energy_of(F[i], columns[E0:E1])
+
+
 class Points:
     """Evaluates a material in Warp at n points; tensors in and out are float64, rounded to the precision inside.
 
@@ -71,9 +80,20 @@ class Points:
     def _project(self) -> wp.Kernel:
         return self._build(point_project, project_of=self.material.project_function(self.precision))
 
-    def _build(self, source: Any, **functions: Any) -> wp.Kernel:
+    @cached_property
+    def _energy(self) -> wp.Kernel:
+        law = self.material.elastic
+        if law.energy is None:
+            raise InputError(f"law '{law.name}' states no energy.")
+        start, end = self.material.laws.columns()["E"]
+        psi = law.energy.warp(self.precision, params=self.precision.vector(end - start))
+        bound = self._vectors | {"energy_of": psi, "E0": start, "E1": end}
+        module = f"physim_points_energy_{law.name}"
+        return kernel(point_energy, self.precision, module=module, differentiable=False, **bound)
+
+    def _build(self, source: Any, **bound: Any) -> wp.Kernel:
         module = f"physim_points_{source.__name__}_{self.material.composition}"
-        return kernel(source, self.precision, module=module, **self._vectors, **functions)
+        return kernel(source, self.precision, module=module, **self._vectors, **bound)
 
     def _array(self, values: Tensor, kind: Any) -> wp.array:
         return wp.array(values.detach().numpy(), dtype=kind, device=self.device, requires_grad=True)
@@ -105,6 +125,17 @@ class Points:
         tau = wp.zeros(n, dtype=p.mat33, device=self.device, requires_grad=True)
         weights = None if cotangent is None else {"tau": cotangent}
         return self._launch(self._stress, n, inputs, [], {"tau": tau}, weights)
+
+    def energy(self, F: Tensor) -> Tensor:
+        """Elastic energy psi [J/m^3], (n,).
+
+        Raises:
+            InputError: the law states no energy.
+        """
+        n = F.shape[0]
+        inputs = {"F": self._array(F, self.precision.mat33), "theta": self._theta(None, n)}
+        psi = wp.zeros(n, dtype=self.precision.real, device=self.device, requires_grad=True)
+        return self._launch(self._energy, n, inputs, [], {"psi": psi}, None)
 
     def project(
         self, F_trial: Tensor, f: Tensor, dt: float, h: Tensor | None = None,
