@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tools.validation import channels, dam_break, fluids
 from tools.validation.report import Case, Row, relative, run_case, table, to_json
