@@ -106,6 +106,11 @@ class TestOptimisers:
         assert values == pytest.approx(TRUTH, rel=0.01)
         assert "converged" in best.stop
 
+    def test_robust_steps_do_not_overshoot(self):
+        problem = Oscillator(huber=2.0)
+        _, best, position = fit(problem, Stage(rate=3.0, end=1.0), starts=[problem.space.factored(0.6)])
+        assert len(position.history) <= 6 and "converged" in best.stop
+
     def test_growing_window_escapes_a_wrong_period(self):
         problem = Oscillator()
         stages = (Stage("early", end=0.6, tolerance=0.02), Stage("all"))

@@ -57,7 +57,7 @@ class GaussNewton:
             J = objective.jacobian(self._z, r, self._step)
         except SimulationError as error:
             return StepReport(loss, self._z.clone(), False, 0.0, _stuck(str(error)), str(error))
-        gradient, normal = J.T @ r, J.T @ J
+        gradient, normal = J.T @ r, J.T @ (objective.curvature(r)[:, None] * J)
         note = ""
         for _ in range(TRIES):
             points = [

@@ -89,6 +89,7 @@ class Objective:
                 f"stage '{stage.name}' fits no recording.{nearest(stage.recordings[0], problem.recordings)}"
             )
         self.evaluations = 0
+        self._limits: dict[str, Tensor] = {}
 
     def full(self, z: Tensor) -> Tensor:
         """All raw parameters with the free ones at `z`, (p,)."""
@@ -156,6 +157,17 @@ class Objective:
             raise Rejected("the loss or its gradient is not finite at these parameters.")
         return value, gradient
 
+    def curvature(self, f: Tensor) -> Tensor:
+        """Factor by which each robust residual's row counts in J^T J, (m,).
+
+        Beyond its limit d, Huber's loss is d |r| - d^2/2, and f = sign(r) sqrt(2 d |r| - d^2): steps from J_f^T J_f
+        would be twice too long there. Iteratively reweighted least squares has the Hessian J_r^T (d/|r|) J_r, which
+        is J_f^T J_f with rows multiplied by 2 f^2 / (f^2 + d^2).
+        """
+        limits = torch.cat([self._limits[r] for r in self.recordings])
+        limits = torch.cat([limits, torch.full((len(f) - len(limits),), math.inf, dtype=f.dtype)])
+        return torch.where(f.abs() > limits, 2.0 * f**2 / (f**2 + limits.clamp_max(1e150) ** 2), 1.0)
+
     def jacobian(self, z: Tensor, here: Tensor, step: float) -> Tensor:
         """d(residuals)/dz at `z`, (m, k): by autograd where cheap, else by central differences of `step`.
 
@@ -185,11 +197,15 @@ class Objective:
 
     def _recorded(self, recording: str, raw: Tensor) -> Tensor:
         comparisons = self.problem.predict(recording, raw, end=self.stage.end)
-        rows = torch.cat([c.within(self.stage.begin, self.stage.end).objective() for c in comparisons])
+        parts = [c.within(self.stage.begin, self.stage.end).objective() for c in comparisons]
+        rows = torch.cat(parts)
         if not bool(torch.isfinite(rows.detach()).all()):
             raise Rejected(
                 f"recording '{recording}' gives residuals that are not finite at these parameters."
             )
+        self._limits[recording] = torch.cat(
+            [torch.full_like(p.detach(), c.limit) for p, c in zip(parts, comparisons, strict=True)]
+        )
         return rows
 
     def _all(self, z: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,11 @@ class Comparison:
         """Robust, weighted residuals of the fitted values, flat; half their sum of squares is the loss."""
         r = huber_residual(self.residuals(), self.huber) * self.weight**0.5
         return r[self.fitted & self.valid]
+
+    @property
+    def limit(self) -> float:
+        """Entry of `objective` beyond which the loss grows linearly."""
+        return math.inf if self.huber is None else self.huber * self.weight**0.5
 
     def within(self, begin: float | None, end: float | None) -> Comparison:
         """The same with the fitted values limited to begin <= abscissa <= end."""
