@@ -157,4 +157,4 @@ def test_treloar_fit_reaches_the_published_quality(tmp_path):
     assert r2["equibiaxial"] == pytest.approx(0.9998, abs=0.005)
     assert result.verdict.ok
     assert read_material_file(result.folder / "material.yaml").law == "ogden_3"
-    assert "stretch" in (result.folder / "report.html").read_text()
+    assert "equibiaxial" in (result.folder / "report.html").read_text()
