@@ -46,7 +46,7 @@ class Row:
         """Whether the error is within the bar; None where there is no bar. A NaN is a miss."""
         if self.bar is None:
             return None
-        return self.error is not None and self.error <= self.bar
+        return self.error is not None and bool(self.error <= self.bar)
 
 
 CaseFunction = Callable[[], list[Row]]
