@@ -144,7 +144,8 @@ def _solver(scene: Scene, model: Model, x: torch.Tensor, v: torch.Tensor) -> Any
         return SolverSolid(model, x, v, loads=loads)
     from physim.solvers.mpm.solver import SolverMPM
 
-    return SolverMPM(model, x, v, blend=spec.blend or 0.0)
+    floor = spec.grid.mass_floor if spec.grid is not None else 0.0
+    return SolverMPM(model, x, v, blend=spec.blend or 0.0, mass_floor=floor)
 
 
 def time_steps(scene: Scene, solver: Any, state: Any, v0: torch.Tensor) -> tuple[float, int, int]:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 # A coordinate that differs from a whole number of cells by less than this is taken as whole.
 WHOLE = 1e-6
 
+# A wall that pushes only reaches this share of a cell into the domain, so that nodes exactly on its plane belong to it
+# whatever the rounding of their positions.
+SKIN = 1e-4
+
 CONTACTS = {
     "stick": Contact.STICK,
     "slip": Contact.SLIP,
@@ -158,7 +162,8 @@ def make_walls(spec: ScenePart, grid: Grid) -> tuple[list[Wall], list[Collider]]
             walls.append(Wall(axis, upper, at, MIRRORS[part.type], velocity))
             continue
         point, normal = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
-        point[axis], normal[axis] = at, -1.0 if upper else 1.0
+        normal[axis] = -1.0 if upper else 1.0
+        point[axis] = at + normal[axis] * SKIN * grid.dx
         contact = CONTACTS[part.type]
         options: dict[str, Any] = {"contact": contact, "friction": part.friction, "velocity": velocity}
         planes.append(Collider.plane(point, normal, name=side, **options))
@@ -167,16 +172,18 @@ def make_walls(spec: ScenePart, grid: Grid) -> tuple[list[Wall], list[Collider]]
 
 def make_colliders(spec: ScenePart) -> list[Collider]:
     """Colliders and clamps, in the order of the file."""
-    found = [_collider(name, part, spec) for name, part in spec.colliders.items()]
+    dx = spec.grid.dx if spec.grid is not None else None
+    found = [collider_of(name, part, dx) for name, part in spec.colliders.items()]
     for name, part in spec.clamps.items():
         held = ColliderPart.model_construct(
             **{n: getattr(part, n) for n in ("box", "sphere")}, contact="stick", velocity=part.velocity
         )
-        found.append(_collider(name, held, spec))
+        found.append(collider_of(name, held, dx))
     return found
 
 
-def _collider(name: str, part: ColliderPart, spec: ScenePart) -> Collider:
+def collider_of(name: str, part: ColliderPart, dx: float | None) -> Collider:
+    """One collider; a mesh is tabulated at half of the grid spacing `dx` [m], or left out without one."""
     options: dict[str, Any] = {
         "contact": CONTACTS[part.contact],
         "friction": part.friction,
@@ -195,9 +202,8 @@ def _collider(name: str, part: ColliderPart, spec: ScenePart) -> Collider:
     if part.sphere is not None:
         size = (part.sphere.radius,) * 3
         return Collider(ColliderKind.SPHERE, size, padded(part.sphere.center), **options)
-    assert part.mesh is not None and spec.grid is not None
-    mesh = Mesh(part.mesh.file, part.mesh.scale)
-    field = distance_field(mesh, 0.5 * spec.grid.dx)
+    assert part.mesh is not None
+    field = None if dx is None else distance_field(Mesh(part.mesh.file, part.mesh.scale), 0.5 * dx)
     turned = _rows(rotation_matrix(padded(part.mesh.rotation or (0.0, 0.0))))
     at = padded(part.mesh.translation or (0.0, 0.0))
     return Collider(ColliderKind.MESH, (0.0, 0.0, 0.0), at, turned, distances=field, **options)

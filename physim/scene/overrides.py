@@ -11,6 +11,10 @@ from physim.scene.document import Document, Key, Where, parse_yaml
 NAMED = ("materials", "bodies", "colliders", "clamps", "loads", "observe", "data", "tables", "recordings")
 
 
+# Components of a vector by letter: `bodies.ball.velocity.x`.
+AXES = {"x": "0", "y": "1", "z": "2"}
+
+
 def apply_text(document: Document, text: str) -> None:
     """Apply `materials.beam.E=80kPa`, as typed after `--set`.
 
@@ -78,9 +82,10 @@ def find(document: Document, name: str, where: Where) -> Key:
     path: Key = ()
     while parts:
         if isinstance(node, list):
-            part = parts.pop(0)
+            given = parts.pop(0)
+            part = AXES.get(given, given)
             if not part.isdigit() or int(part) >= len(node):
-                raise InputError(f"{where}: '{part}' is not an index from 0 to {len(node) - 1}.")
+                raise InputError(f"{where}: '{given}' is not an index from 0 to {len(node) - 1}, or one of x, y, z.")
             path = (*path, int(part))
             node = node[int(part)]
             continue

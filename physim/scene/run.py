@@ -20,6 +20,7 @@ from physim.sim.rollout import rollout
 
 LOG = "log.jsonl"
 FRAMES = "frames"
+BODIES = "bodies.safetensors"
 FINAL = "final.safetensors"
 STATE = ("x", "v", "C", "F", "h")
 
@@ -118,7 +119,7 @@ class _Keeper:
         self.rows: list[np.ndarray] = []
         body = np.concatenate([np.full(len(b.x), i, np.int32) for i, b in enumerate(built.bodies)])
         spacing = np.array([b.spacing for b in built.bodies])
-        self.save(folder / "bodies.safetensors", {"body": body, "spacing": spacing})
+        self.save(folder / BODIES, {"body": body, "spacing": spacing})
 
     def keep(self, state: Any) -> int:
         """Write one frame and one line of the log; return its number."""

@@ -30,7 +30,10 @@ SIDES = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max")
 
 
 class GridPart(Part):
-    """The background grid. `origin` to `upper` is where material may be; nodes beyond it are added by `margin`."""
+    """The background grid. `origin` to `upper` is where material may be; nodes beyond it are added by `margin`.
+
+    `mass_floor` is added to every node's mass when its velocity is formed: it calms nodes that a body barely touches.
+    """
 
     dx: PositiveLength
     origin: Point | None = None
@@ -38,6 +41,7 @@ class GridPart(Part):
     size: Point | None = None
     periodic: tuple[Literal["x", "y", "z"], ...] = ()
     margin: Annotated[int, Field(ge=0, le=16)] = 3
+    mass_floor: Mass = 0.0
 
     @model_validator(mode="after")
     def _extent(self) -> GridPart:
