@@ -155,7 +155,8 @@ def kernel(
     bound = {k: v.warp(precision) if isinstance(v, Numeric) else v for k, v in bindings.items()}
     names = {**precision.names(), **{n: f.warp(precision) for n, f in _used(source).items()}, **bound}
     home = wp.get_module(f"{module}_{precision.name}")
-    return wp.kernel(rebind(source, names, ""), module=home, enable_backward=differentiable)
+    made: Any = wp.kernel(rebind(source, names, ""), module=home, enable_backward=differentiable)
+    return made
 
 
 def _stack(*entries: Any) -> torch.Tensor:
@@ -214,6 +215,10 @@ _TORCH_NAMES: dict[str, Any] = {
     "TINY": F64.tiny,
 }
 
-# Placeholders so that `@numeric` sources can import the vocabulary; every reader rebinds them.
-real = vec3 = vec4 = mat33 = params = history = float
-TINY = 0.0
+
+class Word(Any):
+    """Placeholder of a name that every reader rebinds; type checkers let it be anything."""
+
+
+real = vec3 = vec4 = mat33 = params = history = Word
+TINY: Any = 0.0

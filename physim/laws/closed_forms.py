@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from physim.laws.subject import Check, Subject
-from physim.laws.tables import TESTS, table_stress
+from physim.laws.tables import TESTS, Test, table_stress
 
 # tau_11 [Pa] at the stretch s of a bar whose sides cannot move.
 UNIAXIAL_STRAIN: dict[str, Callable[[Tensor, dict[str, float]], Tensor]] = {
@@ -36,7 +36,7 @@ STEADY_SHEAR: dict[str, Callable[[float, dict[str, float]], float]] = {
 }
 
 # Work conjugate to the nominal stress: how many sides it pulls.
-_SIDES = {"uniaxial": 1.0, "equibiaxial": 2.0, "pure_shear": 1.0, "simple_shear": 1.0}
+_SIDES: dict[Test, float] = {"uniaxial": 1.0, "equibiaxial": 2.0, "pure_shear": 1.0, "simple_shear": 1.0}
 
 
 def _in_invariants(g: Tensor, shear: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ def closed_form_checks(subject: Subject) -> Iterator[Check]:
         yield subject.check("incompressible tests", error, 1e-5, note)
 
 
-def _conjugate(subject: Subject, test: str) -> float:
+def _conjugate(subject: Subject, test: Test) -> float:
     """Nominal stress of a table against the slope of the energy along the same test."""
     s = torch.linspace(0.75, 1.5, 16, dtype=torch.float64).requires_grad_()
     one = torch.ones_like(s)

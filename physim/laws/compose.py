@@ -15,10 +15,10 @@ import warp as wp
 from physim.errors import InputError
 from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw
 from physim.laws.parameters import Param
-from physim.numeric import Numeric, Precision, history, mat33, params, real, rebind
+from physim.numeric import Numeric, Precision, Word, history, mat33, params, real, rebind
 
 # Bound in the sources below: the laws, and the columns of theta that each reads.
-elastic = viscous = inelastic = overstress = None
+elastic = viscous = inelastic = overstress = Word
 E0 = E1 = V0 = V1 = I0 = I1 = 0
 
 
@@ -74,7 +74,7 @@ class Composition:
         if twice:
             raise InputError(f"{self.name}: two laws share the parameter {', '.join(twice)}; choose another pair.")
         needs = self.inelastic.needs if self.inelastic else ()
-        if tuple(p.name for p in self.elastic.params[: len(needs)]) != needs:
+        if self.inelastic and tuple(p.name for p in self.elastic.params[: len(needs)]) != needs:
             raise InputError(
                 f"'{self.inelastic.name}' reads the elastic parameters {', '.join(needs)}, which "
                 f"'{self.elastic.name}' does not have; use it with hencky."

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from physim.errors import InputError, nearest
 from physim.laws.parameters import Param
-from physim.numeric import Numeric
+from physim.numeric import Numeric, Word
 
 # Placeholder for annotations in `project` sources; bound to the elastic law's parameter vector.
-elastic_params = float
+elastic_params = Word
 
 
 @dataclass(frozen=True, eq=False)

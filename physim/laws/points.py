@@ -1,3 +1,4 @@
+# pyright: reportInvalidTypeForm=false
 """A material at points, without a simulation: its stress and return map in Warp, in either precision."""
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from physim.errors import InputError
 from physim.laws.material import Material
-from physim.numeric import Precision, kernel
+from physim.numeric import Precision, Word, history, kernel, mat33, params, real
 
 # Bound when the kernels are built.
-real = mat33 = history = params = stress_of = project_of = energy_of = None
+stress_of = project_of = energy_of = Word
 E0 = E1 = 0
 
 
@@ -109,7 +110,7 @@ class Points:
 
     def stress(
         self, F: Tensor, L: Tensor | None = None, h: Tensor | None = None, *, cotangent: Tensor | None = None
-    ) -> Tensor | dict[str, Tensor]:
+    ) -> Any:
         """Kirchhoff stress [Pa], (n, 3, 3); with a cotangent the adjoints of F, L, h and theta instead.
 
         Args:
@@ -167,5 +168,5 @@ class Points:
         tape.backward()
         return {name: self._back(a.grad) for name, a in inputs.items()}
 
-    def _back(self, array: wp.array) -> Tensor:
+    def _back(self, array: Any) -> Tensor:
         return torch.from_numpy(np.asarray(array.numpy(), dtype=float))
