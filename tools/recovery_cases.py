@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +145,7 @@ def _grid(lower: Sequence[float], upper: Sequence[float], dx: float) -> Grid:
     return Grid((origin[0], origin[1], origin[2]), dx, (shape[0], shape[1], shape[2]))
 
 
-def _tracks(particles: ParticleSet, points: dict[str, Sequence[float]]) -> Tracks:
+def _tracks(particles: ParticleSet, points: Mapping[str, Sequence[float]]) -> Tracks:
     """Markers on the body; their x and y are measured."""
     at = torch.tensor(list(points.values()), dtype=torch.float64)
     return Tracks.bind(torch.as_tensor(particles.x), at, axes=(0, 1), names=tuple(points))
