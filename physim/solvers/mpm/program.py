@@ -17,6 +17,7 @@ from physim.sim.model import Model
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm import adjoints, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
+from physim.solvers.mpm.volume import volume_kernels
 
 _FAILURES = (Status.NONFINITE, Status.LEFT_GRID, Status.TOO_FAST)
 _NEVER = np.iinfo(np.int64).max
@@ -60,7 +61,9 @@ def law_kernels(material: Material, precision: Precision) -> dict[str, wp.Kernel
 class Workspace:
     """Kernels, constant arrays and scratch memory of one model in one precision on one device."""
 
-    def __init__(self, model: Model, like: Tensor, blend: float, mass_floor: float) -> None:
+    def __init__(
+        self, model: Model, like: Tensor, *, blend: float, mass_floor: float, volume_filter: float = 0.0
+    ) -> None:
         wp.init()
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
@@ -69,7 +72,12 @@ class Workspace:
         self.kernels = transfer_kernels(p, grid.dim, shapes, walls=bool(model.walls), blend=blend > 0)
         self.laws = [law_kernels(m, p) for m in model.materials]
         self.inelastic = any(m.inelastic is not None for m in model.materials)
-        self.blend, self.mass_floor = p.real(blend), p.real(mass_floor)
+        self.blend, self.mass_floor, self.volume_filter = p.real(blend), p.real(mass_floor), p.real(volume_filter)
+        liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]
+        # Bodies whose volume is filtered; each has its own sums, because volume ratios of two liquids do not mix.
+        self.filtered = [b for b in model.bodies if volume_filter > 0 and liquid[b.material]]
+        if self.filtered:
+            self.kernels = self.kernels | volume_kernels(p, grid.dim, walls=bool(model.walls))
         n = like.shape[0]
         self.constants = [to_warp(t.detach().to(like).contiguous(), p.real) for t in (model.mass, model.vol0)]
         self.walls, self.obstacles = (
@@ -84,13 +92,16 @@ class Workspace:
         ]
 
         def scratch() -> Arrays:
-            kinds = {"tau": p.mat33, "F_trial": p.mat33}
+            kinds = {"tau": p.mat33, "F_trial": p.mat33} | ({"F_flow": p.mat33} if self.filtered else {})
             made = {name: wp.zeros(n, dtype=kind, device=self.device) for name, kind in kinds.items()}
             made["grid"] = wp.zeros(grid.shape, dtype=p.vec4, device=self.device)
             made["grid_v"] = wp.zeros(grid.shape, dtype=p.vec3, device=self.device)
             # The two fields that only a blended transfer uses shrink to one node otherwise.
             extra = grid.shape if blend > 0 else (1, 1, 1)
             made |= {name: wp.zeros(extra, dtype=p.vec3, device=self.device) for name in ("impulse", "grid_u")}
+            for body in self.filtered:
+                made[f"volume_{body.start}"] = wp.zeros(grid.shape, dtype=p.vector(2), device=self.device)
+                made[f"strain_{body.start}"] = wp.zeros(grid.shape, dtype=p.real, device=self.device)
             return made
 
         self.scratch, self._make, self._adjoint = scratch(), scratch, None
@@ -190,7 +201,7 @@ class Substep:
 
         after = of(out, adj_out, "x", "v", "C", "F", "h")
         trial = temp("F_trial") if work.inelastic else [after[3]]
-        geometry, dt = fixed(*work.geometry), fixed(self._dt)
+        geometry, dt, walls = fixed(*work.geometry), fixed(self._dt), fixed(work.walls[0])
         motion = given("position", "rotation", "velocity", "spin")
         stages = []
         for body in work.model.bodies:
@@ -257,6 +268,7 @@ class Substep:
         for body in work.model.bodies if work.inelastic else ():
             theta = given(f"theta_{body.material}")
             rows = fixed(body.start, int(inputs[f"theta_{body.material}"].shape[0] > 1))
+            flow = temp("F_flow") if body in work.filtered else [after[3]]
             stages.append(
                 _Stage(
                     "project",
@@ -264,9 +276,22 @@ class Substep:
                     body.stop - body.start,
                     work.device,
                     [*trial, *before("h"), after[2], *theta, *rows, *dt],
-                    [after[3], after[4]],
+                    [*flow, after[4]],
                 )
             )
+        for body in work.filtered:
+            count, first, flow = body.stop - body.start, fixed(body.start), temp("F_flow")
+            sums, strain = temp(f"volume_{body.start}"), temp(f"strain_{body.start}")
+            nodes = work.model.grid.shape
+            scattered = [*before("x"), *flow, *fixed(work.constants[1]), *first, *geometry]
+            relaxed = [*before("x"), *flow, *strain, *fixed(work.volume_filter), *first, *geometry]
+            stages += [
+                _Stage(
+                    "volume_scatter", work.kernels["volume_scatter"], count, work.device, scattered, sums, clear=True
+                ),
+                _Stage("volume_mean", work.kernels["volume_mean"], nodes, work.device, [*sums, *walls], strain),
+                _Stage("volume_relax", work.kernels["volume_relax"], count, work.device, relaxed, [after[3]]),
+            ]
         return stages
 
 
