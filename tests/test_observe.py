@@ -75,6 +75,15 @@ class TestTracks:
         value[1].backward()
         assert float(x.grad[:, 2].sum()) == pytest.approx(1.0) and float(x.grad[:, :2].abs().max()) == 0.0
 
+    def test_mean_of_markers(self):
+        x0 = block()
+        p = torch.tensor([[0.09, 0.02, 0.02], [0.09, 0.04, 0.03]], dtype=torch.float64)
+        tracks = Tracks.bind(x0, p, axes=(1,), displacement=True, mean=True)
+        A, b = affine()
+        moved = tracks.read(Snapshot(x0 @ A.T + b))
+        assert tracks.columns == ("y",)
+        assert moved.tolist() == pytest.approx([float(((p @ A.T + b) - p)[:, 1].mean())])
+
     def test_out_of_reach(self):
         with pytest.raises(InputError, match=r"marker 'tip'.*away"):
             Tracks.bind(block(), torch.tensor([[9.0, 0.02, 0.02]]), names=("tip",))

@@ -27,6 +27,7 @@ class Tracks:
         axes: which coordinates are read.
         displacement: read displacements from `reference` instead of positions.
         names: marker names.
+        mean: read the mean of the markers instead of each.
     """
 
     neighbours: Tensor
@@ -35,6 +36,7 @@ class Tracks:
     axes: tuple[int, ...] = (0, 1, 2)
     displacement: bool = False
     names: tuple[str, ...] = ()
+    mean: bool = False
 
     @staticmethod
     def bind(
@@ -45,6 +47,7 @@ class Tracks:
         axes: tuple[int, ...] = (0, 1, 2),
         displacement: bool = False,
         names: tuple[str, ...] = (),
+        mean: bool = False,
         reach: float | None = None,
     ) -> Tracks:
         """Bind markers to particles.
@@ -56,6 +59,7 @@ class Tracks:
             axes: which coordinates are read.
             displacement: read displacements instead of positions.
             names: marker names; numbers unless given.
+            mean: read the mean of the markers instead of each.
             reach: largest allowed distance from a marker to its nearest particle [m]; the extent of the
                 candidates unless given.
 
@@ -87,11 +91,13 @@ class Tracks:
                 )
             neighbours.append(rows[order])
             weights.append(_affine_weights(x[order], point, near, labels[i]))
-        return Tracks(torch.stack(neighbours), torch.stack(weights), p, axes, displacement, labels)
+        return Tracks(torch.stack(neighbours), torch.stack(weights), p, axes, displacement, labels, mean)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Marker name and axis of each value."""
+        """Marker name and axis of each value; the axis alone for a mean."""
+        if self.mean:
+            return tuple("xyz"[a] for a in self.axes)
         return tuple(f"{n}.{'xyz'[a]}" for n in self.names for a in self.axes)
 
     @property
@@ -105,10 +111,12 @@ class Tracks:
         return (self.weights.to(x.device)[..., None] * near).sum(1)
 
     def read(self, snapshot: Snapshot) -> Tensor:
-        """Marker coordinates or displacements [m], (m * axes,)."""
+        """Marker coordinates or displacements [m], (m * axes,), or their mean over the markers, (axes,)."""
         p = self.positions(snapshot.x)
         if self.displacement:
             p = p - self.reference.to(p.device)
+        if self.mean:
+            p = p.mean(0, keepdim=True)
         return p[:, list(self.axes)].reshape(-1)
 
 

@@ -129,6 +129,7 @@ def _tracks(built: Built, name: str, part: Any) -> Gauge:
         axes=axis_indices(part.axes),
         displacement=part.displacement,
         names=tuple(part.points),
+        mean=part.mean,
         reach=part.reach,
     )
 

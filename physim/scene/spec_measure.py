@@ -106,6 +106,7 @@ class TracksPart(_Gauge):
     points: dict[str, Point]
     axes: str = "xyz"
     displacement: bool = False
+    mean: bool = False
     reach: PositiveLength | None = None
 
 
