@@ -52,7 +52,7 @@ def test_bar_frequency_converges_to_second_order() -> None:
         solver, state, mode, exact = bar(cells, False)
         rest = solver.particles(state).x[:, 0]
         watch = lambda s, m=mode, r=rest, o=solver: ((o.particles(s).x[:, 0] - r) * m).sum()  # noqa: E731
-        t, y, _ = run(solver, state, 2.1 / exact, watch, dt=2e-4)
+        t, y, _ = run(solver, state, 2.1 / exact, watch, dt=2e-4, per=10)
         zeros = falling_zeros(t, y)
         errors.append(abs(1.0 / (zeros[1] - zeros[0]) / exact - 1.0))
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.15)

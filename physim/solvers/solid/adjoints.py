@@ -5,19 +5,13 @@ from __future__ import annotations
 import warp as wp
 
 from physim.numeric import mat33, real, vec3
-from physim.solvers.solid.kernels import (
-    add_outer,
-    clear,
-    cofactor,
-    collect,
-    outer_sum,
-    plane_identity,
-    plane_trace,
-)
+from physim.solvers.solid.kernels import collect, plane_identity, plane_trace
+from physim.tensor import cofactor
 
 # Bound when a kernel is built; SHARE is 1 / DIM.
-LAYERS, DIM, RATE, BAR, MOTION = 3, 3, 1, 0, 0
+DIM, RATE, BAR, MOTION, LANES = 3, 1, 0, 0, 8
 SHARE = 1.0 / 3.0
+gather_block = spread_block = None
 
 
 def kick_adjoint(
@@ -81,7 +75,8 @@ def spread_adjoint(
     J_bar: wp.array(dtype=real),
     beta: wp.array(dtype=real),
     rows: wp.array2d(dtype=wp.int32),
-    weights: wp.array2d(dtype=real),
+    lanes: wp.array(dtype=real),
+    blocks: wp.array(dtype=wp.int32),
     first: wp.array(dtype=wp.int32),
     vol0: wp.array(dtype=real),
     adj_tau: wp.array(dtype=mat33),
@@ -91,6 +86,10 @@ def spread_adjoint(
 ):
     """Adjoints of `spread` from gamma, the adjoint of the nodal force; overwrites them and clears that of G."""
     e = wp.tid()
+    for b in range(blocks[e], blocks[e + 1]):
+        start = first[e] + (b - blocks[e]) * LANES
+        # The gradient of gamma waits where the result will be.
+        gather_block(gamma, rows, lanes, e, b, start, wp.min(LANES, first[e + 1] - start), real(0.0), adj_tau)
     pressure = real(0.0)
     total = real(0.0)
     if BAR == 1:
@@ -102,7 +101,7 @@ def spread_adjoint(
     for p in range(first[e], first[e + 1]):
         J = wp.determinant(F[p])
         inverse = wp.transpose(cofactor(F[p])) / J
-        adj_P = outer_sum(gamma, rows, weights, e, p, LAYERS) * (-vol0[p])
+        adj_P = adj_tau[p] * (-vol0[p])
         T = tau[p]
         if BAR == 1:
             T = T + plane_identity(DIM) * (beta[e] * (pressure * J - plane_trace(T, DIM) * SHARE))
@@ -131,7 +130,7 @@ def gather_adjoint(
     adj_G: wp.array(dtype=mat33),
     adj_J_bar: wp.array(dtype=real),
     F: wp.array(dtype=mat33),
-    weights: wp.array2d(dtype=real),
+    row_weights: wp.array(dtype=real),
     first: wp.array(dtype=wp.int32),
     vol0: wp.array(dtype=real),
     block_q: wp.array2d(dtype=vec3),
@@ -139,22 +138,17 @@ def gather_adjoint(
 ):
     """Adjoints of `gather` with respect to q = u + dt w and to the w in G, in element blocks."""
     e = wp.tid()
-    clear(block_q, e, LAYERS)
-    mean = real(0.0)
+    count = first[e + 1] - first[e]
     if BAR == 1:
         total = real(0.0)
         for p in range(first[e], first[e + 1]):
             total += vol0[p]
         mean = adj_J_bar[e] / total
+        for p in range(first[e], first[e + 1]):
+            adj_F[p] = adj_F[p] + cofactor(F[p]) * (mean * vol0[p])
+    spread_block(adj_F, row_weights, e, first[e], count, block_q)
     if RATE == 1:
-        clear(block_w, e, LAYERS)
-    for p in range(first[e], first[e + 1]):
-        A = adj_F[p]
-        if BAR == 1:
-            A = A + cofactor(F[p]) * (mean * vol0[p])
-        add_outer(block_q, weights, e, p, LAYERS, A)
-        if RATE == 1:
-            add_outer(block_w, weights, e, p, LAYERS, adj_G[p])
+        spread_block(adj_G, row_weights, e, first[e], count, block_w)
 
 
 def drift_adjoint(

@@ -19,111 +19,31 @@ from __future__ import annotations
 import warp as wp
 
 from physim.numeric import mat33, numeric, real, vec3
+from physim.tensor import cofactor
 
 # Bound when a kernel is built; SHARE is 1 / DIM.
-LAYERS, DIM, RATE, BAR, PARAMS, HISTORY, MOTION = 3, 3, 1, 0, 0, 0, 0
+DIM, RATE, BAR, PARAMS, HISTORY, MOTION, LANES = 3, 1, 0, 0, 0, 0, 8
 SHARE = 1.0 / 3.0
-params = history = stress_of = project_of = None
-
-
-@numeric
-def outer_sum(
-    field: wp.array(dtype=vec3),
-    rows: wp.array2d(dtype=wp.int32),
-    weights: wp.array2d(dtype=real),
-    e: int,
-    p: int,
-    layers: int,
-) -> mat33:
-    """Sum over the stencil of field_i (x) grad N_i."""
-    z0 = weights[p, 12]
-    z1 = weights[p, 13]
-    z2 = weights[p, 14]
-    y0 = weights[p, 15]
-    y1 = weights[p, 16]
-    y2 = weights[p, 17]
-    first = vec3()
-    middle = vec3()
-    last = vec3()
-    for a in range(3):
-        na = weights[p, a]
-        da = weights[p, 3 + a]
-        for b in range(layers):
-            nb = weights[p, 6 + b]
-            db = weights[p, 9 + b]
-            at = rows[e, a * layers + b]
-            f0 = field[at]
-            f1 = field[at + 1]
-            f2 = field[at + 2]
-            value = f0 * z0 + f1 * z1 + f2 * z2
-            slope = f0 * y0 + f1 * y1 + f2 * y2
-            first += value * (da * nb)
-            middle += value * (na * db)
-            last += slope * (na * nb)
-    # In two dimensions rows run along y, the last stencil axis; z is idle.
-    if layers == 1:
-        middle = last
-        last = vec3()
-    return mat33(first[0], middle[0], last[0], first[1], middle[1], last[1], first[2], middle[2], last[2])
-
-
-@numeric
-def add_outer(
-    block: wp.array2d(dtype=vec3), weights: wp.array2d(dtype=real), e: int, p: int, layers: int, P: mat33
-):
-    """Add P grad N_i to every stencil node's place in the element's block: the transpose of `outer_sum`."""
-    z0 = weights[p, 12]
-    z1 = weights[p, 13]
-    z2 = weights[p, 14]
-    y0 = weights[p, 15]
-    y1 = weights[p, 16]
-    y2 = weights[p, 17]
-    first = vec3(P[0, 0], P[1, 0], P[2, 0])
-    middle = vec3(P[0, 1], P[1, 1], P[2, 1])
-    last = vec3(P[0, 2], P[1, 2], P[2, 2])
-    if layers == 1:
-        last = middle
-        middle = vec3()
-    for a in range(3):
-        na = weights[p, a]
-        da = weights[p, 3 + a]
-        for b in range(layers):
-            nb = weights[p, 6 + b]
-            db = weights[p, 9 + b]
-            value = first * (da * nb) + middle * (na * db)
-            slope = last * (na * nb)
-            at = (a * layers + b) * 3
-            block[e, at] = block[e, at] + value * z0 + slope * y0
-            block[e, at + 1] = block[e, at + 1] + value * z1 + slope * y1
-            block[e, at + 2] = block[e, at + 2] + value * z2 + slope * y2
-
-
-@numeric
-def clear(block: wp.array2d(dtype=vec3), e: int, layers: int):
-    """Set an element's block to zero."""
-    for i in range(9 * layers):
-        block[e, i] = vec3()
-
-
-@numeric
-def cofactor(F: mat33) -> mat33:
-    """J F^-T, which is also dJ/dF."""
-    a = vec3(F[0, 0], F[0, 1], F[0, 2])
-    b = vec3(F[1, 0], F[1, 1], F[1, 2])
-    c = vec3(F[2, 0], F[2, 1], F[2, 2])
-    x = wp.cross(b, c)
-    y = wp.cross(c, a)
-    z = wp.cross(a, b)
-    return mat33(x[0], x[1], x[2], y[0], y[1], y[2], z[0], z[1], z[2])
+params = history = stress_of = project_of = gather_block = spread_block = None
 
 
 @numeric
 def scaled(F: mat33, s: real, dim: int) -> mat33:
-    """`F` with its in-plane part times `s`: the whole of it in 3D."""
-    S = wp.identity(n=3, dtype=real) * s
+    """`F` with its live rows times `s`."""
+    z = s
     if dim == 2:
-        S = mat33(s, real(0.0), real(0.0), real(0.0), s, real(0.0), real(0.0), real(0.0), real(1.0))
-    return S @ F
+        z = real(1.0)
+    return mat33(
+        s * F[0, 0],
+        s * F[0, 1],
+        s * F[0, 2],
+        s * F[1, 0],
+        s * F[1, 1],
+        s * F[1, 2],
+        z * F[2, 0],
+        z * F[2, 1],
+        z * F[2, 2],
+    )
 
 
 @numeric
@@ -155,7 +75,8 @@ def gather(
     q: wp.array(dtype=vec3),
     w: wp.array(dtype=vec3),
     rows: wp.array2d(dtype=wp.int32),
-    weights: wp.array2d(dtype=real),
+    lanes: wp.array(dtype=real),
+    blocks: wp.array(dtype=wp.int32),
     first: wp.array(dtype=wp.int32),
     vol0: wp.array(dtype=real),
     order: wp.array(dtype=wp.int32),
@@ -167,14 +88,16 @@ def gather(
 ):
     """F = I + dq/dX and G = dw/dX of an element's particles, and its mean volume ratio."""
     e = wp.tid()
+    for b in range(blocks[e], blocks[e + 1]):
+        start = first[e] + (b - blocks[e]) * LANES
+        count = wp.min(LANES, first[e + 1] - start)
+        gather_block(q, rows, lanes, e, b, start, count, real(1.0), F)
+        if RATE == 1:
+            gather_block(w, rows, lanes, e, b, start, count, real(0.0), G)
     volume = real(0.0)
     total = real(0.0)
     for p in range(first[e], first[e + 1]):
-        now = wp.identity(n=3, dtype=real) + outer_sum(q, rows, weights, e, p, LAYERS)
-        J = wp.determinant(now)
-        F[p] = now
-        if RATE == 1:
-            G[p] = outer_sum(w, rows, weights, e, p, LAYERS)
+        J = wp.determinant(F[p])
         volume += vol0[p] * J
         total += vol0[p]
         # A NaN fails the comparison too, and is told apart by its kind.
@@ -240,7 +163,8 @@ def stress(
     E = F_e[p]
     if BAR == 1:
         e = element[p]
-        E = scaled(E, wp.pow(J_bar[e] / wp.determinant(F[p]), beta[e] * SHARE), DIM)
+        # exp(log) instead of pow for the sake of its adjoint.
+        E = scaled(E, wp.exp(beta[e] * SHARE * wp.log(J_bar[e] / wp.determinant(F[p]))), DIM)
     tau[p] = stress_of(E, L, past, parameters)
 
 
@@ -249,14 +173,14 @@ def spread(
     F: wp.array(dtype=mat33),
     J_bar: wp.array(dtype=real),
     beta: wp.array(dtype=real),
-    weights: wp.array2d(dtype=real),
+    row_weights: wp.array(dtype=real),
     first: wp.array(dtype=wp.int32),
     vol0: wp.array(dtype=real),
+    P: wp.array(dtype=mat33),
     block: wp.array2d(dtype=vec3),
 ):
-    """Forces [N] of an element's particles on its stencil."""
+    """Forces [N] of an element's particles on its stencil; `P` is scratch for -V P."""
     e = wp.tid()
-    clear(block, e, LAYERS)
     pressure = real(0.0)
     if BAR == 1:
         total = real(0.0)
@@ -266,10 +190,12 @@ def spread(
         pressure = pressure / (total * J_bar[e])
     for p in range(first[e], first[e + 1]):
         T = tau[p]
-        J = wp.determinant(F[p])
+        C = cofactor(F[p])
+        J = F[p][0, 0] * C[0, 0] + F[p][0, 1] * C[0, 1] + F[p][0, 2] * C[0, 2]
         if BAR == 1:
             T = T + plane_identity(DIM) * (beta[e] * (pressure * J - plane_trace(T, DIM) * SHARE))
-        add_outer(block, weights, e, p, LAYERS, T @ cofactor(F[p]) * (-vol0[p] / J))
+        P[p] = T @ C * (-vol0[p] / J)
+    spread_block(P, row_weights, e, first[e], first[e + 1] - first[e], block)
 
 
 @numeric

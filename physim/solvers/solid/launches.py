@@ -15,6 +15,7 @@ from physim.numeric import Precision, kernel
 from physim.sim.model import Model
 from physim.solvers.solid import adjoints, kernels
 from physim.solvers.solid.boundary import Conditions
+from physim.solvers.solid.native import LANES, lane_weights, native_functions, row_weights
 from physim.solvers.solid.stencil import Stencil
 
 NEVER = np.iinfo(np.int64).max
@@ -26,13 +27,8 @@ MOTION = ("position", "velocity", "turning")
 def grid_kernels(precision: Precision, dim: int, rate: bool, bar: bool, motion: bool) -> dict[str, wp.Kernel]:
     """The stages that know no law, and their adjoints, for one set of features."""
     module = f"physim_solid_{dim}d_{int(rate)}{int(bar)}{int(motion)}"
-    bound = {
-        "LAYERS": 3 if dim == 3 else 1,
-        "DIM": dim,
-        "RATE": int(rate),
-        "BAR": int(bar),
-        "MOTION": int(motion),
-    }
+    bound = {"DIM": dim, "RATE": int(rate), "BAR": int(bar), "MOTION": int(motion), "LANES": LANES}
+    bound |= native_functions(precision, 3 if dim == 3 else 1)
     bound |= {"SHARE": wp.constant(precision.real(1.0 / dim))}
     stages = (
         kernels.drift,
@@ -142,7 +138,7 @@ class Workspace:
         self._groups = len(conditions.first) - 1
         self._constants = self._constant_arrays(conditions, mass, beta)
         self.scratch = self._points()
-        self.scratch["block"] = self._blocks()
+        self.scratch |= {"P": wp.zeros(self.n, dtype=p.mat33, device=self.device), "block": self._blocks()}
         self.status = wp.full(_KINDS, value=NEVER, dtype=wp.int64, device=self.device)
         self._adjoint: Arrays | None = None
         self._forward: Stages | None = None
@@ -152,7 +148,9 @@ class Workspace:
         p, stencil = self.precision, self.stencil
         node_first, node_places = stencil.node_lists()
         vol0 = self.model.vol0.detach().cpu().double().numpy()[stencil.order]
-        floats = {"weights": (stencil.weights, p.real), "vol0": (vol0, p.real), "beta": (beta, p.real)}
+        lanes, blocks = lane_weights(stencil)
+        floats = {"lanes": (lanes, p.real), "row_weights": (row_weights(stencil), p.real)}
+        floats |= {"vol0": (vol0, p.real), "beta": (beta, p.real)}
         floats |= {"sign": (conditions.sign, p.vec3), "held": (conditions.drift, p.vec3)}
         floats |= {"rest": (stencil.positions, p.vec3), "inverse_mass": (conditions.lumped(mass), p.vec3)}
         ints = {
@@ -162,7 +160,7 @@ class Workspace:
             "element": stencil.element,
         }
         ints |= {"node_first": node_first, "node_places": node_places, "group_first": conditions.first}
-        ints |= {"members": conditions.members, "clamp": conditions.collider}
+        ints |= {"members": conditions.members, "clamp": conditions.collider, "blocks": blocks}
         found = {n: wp.array(a, dtype=t, device=self.device) for n, (a, t) in floats.items()}
         found |= {
             n: wp.array(a.astype(np.int32), dtype=wp.int32, device=self.device) for n, a in ints.items()
