@@ -106,7 +106,8 @@ def p2g_adjoint(
         back = back - wp.transpose(S) @ push
     if wp.static(BLEND == 0):
         adj_S = adj_A
-    adj_x[p] = adj_x[p] + back
+    # In 2D no lever arm along z exists, and z moves nothing.
+    adj_x[p] = adj_x[p] + vec3(back[0], back[1], real(DIM - 2) * back[2])
     adj_v[p] = adj_v[p] + m * adj_q
     adj_C[p] = adj_C[p] + m * adj_A
     adj_tau[p] = adj_tau[p] + impulse_scale * adj_S
@@ -189,7 +190,9 @@ def g2p_adjoint(
                     along = along - wp.dot(grid_u[gi, gj, gk], g_own)
                     wp.atomic_add(adj_grid_u, gi, gj, gk, (-w) * g_own)
                 pull = pull + along * rise
-    adj_x[p] = adj_x[p] + g_x + pull - wp.transpose(g_B) @ mean
+    back = pull - wp.transpose(g_B) @ mean
+    # In 2D no lever arm along z exists, and z moves nothing.
+    adj_x[p] = adj_x[p] + g_x + vec3(back[0], back[1], real(DIM - 2) * back[2])
     adj_F[p] = adj_F[p] + g_F + (dt * scale) * (wp.transpose(B) @ g_F)
     if wp.static(BLEND == 1):
         adj_v[p] = adj_v[p] + g_own
