@@ -6,9 +6,9 @@ Nothing heavy is imported before a command runs, so that `physim --help` answers
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import App, Parameter
 
@@ -28,26 +28,42 @@ app.command(material)
 SceneName = Annotated[str, Parameter(help="A scene file, or the name of a shipped scene (`physim scenes`).")]
 Set = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", negative="", help="Change an entry: `--set materials.beam.E=80kPa`. May be repeated."),
+    Parameter(name="--set", negative="", help="Change an entry: `--set materials.beam.E=80kPa`. Repeatable."),
 ]
 Data = Annotated[
     tuple[str, ...],
-    Parameter(name="--data", negative="", help="Read a table from a file: `--data tip=/path/tip.csv`. May be repeated."),
+    Parameter(name="--data", negative="", help="Read a table from a file: `--data tip=/home/me/tip.csv`. Repeatable."),
 ]
 Out = Annotated[Path, Parameter(help="Folder in which the result folder is made.")]
 
 
 @app.command
-def fit(scene: SceneName, *, set_: Set = (), data: Data = (), out: Out = Path("runs"), resume: Path | None = None) -> None:
-    """Find material parameters, with intervals, that explain measurements.
+def fit(
+    scene: SceneName,
+    *,
+    set_: Set = (),
+    data: Data = (),
+    out: Out = Path("runs"),
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    folder: Path | None = None,
+    threads: int = 2,
+) -> None:
+    """Find the material parameters, with intervals, that explain the measurements of a scene.
 
     Args:
-        resume: a result folder of an interrupted fit; it goes on where it stopped.
+        resume: Go on with an interrupted fit: the newest of this scene, or that of --folder.
+        folder: Result folder of the fit to resume.
+        threads: Simulations that run at the same time.
     """
+    quiet_warp()
     from physim.fit.run import fit_scene
+    from physim.scene.loader import load_scene
 
-    folder = fit_scene(scene, overrides=set_, data=data, out=out, resume=resume)
-    say(f"Results in {folder}")
+    loaded = load_scene(scene, set_, data=data)
+    warn(loaded.warnings)
+    result = fit_scene(loaded, out=out, resume=folder if folder is not None else resume, threads=threads)
+    for line in result.lines():
+        say(line)
 
 
 @app.command
@@ -56,6 +72,7 @@ def run(
     *,
     set_: Set = (),
     data: Data = (),
+    recording: str | None = None,
     out: Out = Path("runs"),
     device: str = "cpu",
     picture: bool = True,
@@ -63,24 +80,26 @@ def run(
     """Simulate a scene and keep its frames, gauges, final state and a picture.
 
     Args:
+        recording: Apply the settings of this recording of the scene.
         device: `cpu`, or `cuda:0` for a GPU.
-        picture: draw the last frame.
+        picture: Draw the last frame.
     """
+    quiet_warp()
+    from physim.scene.kernel_cache import compiled
     from physim.scene.loader import load_scene
     from physim.scene.run import run_scene
-    from physim.view.console import compiling, frame_bar
+    from physim.view.console import Progress
+    from physim.view.run_folder import picture_of
 
-    loaded = load_scene(scene, set_, data=data)
+    loaded = load_scene(scene, set_, data=data, recording=recording)
     warn(loaded.warnings)
-    with compiling(device), frame_bar(loaded.name) as progress:
-        result = run_scene(loaded, out, device=device, progress=progress)
+    with Progress(loaded.name, cold=compiled() == 0) as show:
+        result = run_scene(loaded, out, device=device, progress=show.advance, ready=show.ready)
     for line in result.lines():
         say(line)
     if picture:
-        from physim.view.run_folder import picture_of
-
         picture_of(result.folder)
-    say(f"Results in {result.folder}")
+    say(f"results in {result.folder}; `physim render {result.folder}` makes a film")
     if not result.as_expected:
         sys.exit(1)
 
@@ -90,35 +109,35 @@ def render(
     folder: Path,
     *,
     out: Path | None = None,
-    png: bool = False,
+    png: Annotated[bool, Parameter(negative="")] = False,
     color: str = "speed",
     fps: float = 30.0,
-    playback: float = 1.0,
+    playback: float | None = None,
 ) -> None:
-    """Draw a result folder as a film (mp4) or as a picture of the last frame (png).
+    """Draw a result folder as a film (mp4), or as a picture of the last frame (png).
 
     Args:
-        folder: a folder that `physim run` made.
-        out: file to write; in the result folder unless given.
-        png: a picture instead of a film.
-        color: what colours the particles: speed, body.
-        fps: pictures per second.
-        playback: simulated seconds per second of film; 0.1 is slow motion.
+        folder: A folder that `physim run` made.
+        out: File to write; in the result folder unless given.
+        png: A picture instead of a film.
+        color: What colours the particles: speed, J (volume ratio) or body.
+        fps: Pictures per second of the film.
+        playback: Simulated seconds per second of film; every saved frame once unless given.
     """
     from physim.view.run_folder import film_of, picture_of
 
     if png or (out is not None and out.suffix == ".png"):
-        say(f"Wrote {picture_of(folder, out, color=color)}")
+        say(f"wrote {picture_of(folder, out, color=color)}")
     else:
-        say(f"Wrote {film_of(folder, out, color=color, fps=fps, playback=playback)}")
+        say(f"wrote {film_of(folder, out, color=color, fps=fps, playback=playback)}")
 
 
 @app.command
-def scenes(*, schema: bool = False) -> None:
-    """List the shipped scenes, or print the JSON schema of scene files for an editor.
+def scenes(*, schema: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """List the shipped scenes.
 
     Args:
-        schema: print the schema instead.
+        schema: Print the JSON schema of scene files, for an editor, instead.
     """
     if schema:
         import json
@@ -130,21 +149,21 @@ def scenes(*, schema: bool = False) -> None:
     from physim.scene.catalogue import list_scenes
 
     for entry in list_scenes():
-        say(f"{entry.name:20} {entry.title}")
+        say(f"{entry.name:24} {entry.title}")
 
 
 @app.command
-def init(path: Path = Path("scene.yaml"), *, force: bool = False) -> None:
+def init(path: Path = Path("scene.yaml"), *, force: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Write a first, commented scene file.
 
     Args:
-        path: file to write.
-        force: replace a file that exists.
+        path: File to write.
+        force: Replace a file that exists.
     """
     from physim.scene.starter import write_starter
 
     write_starter(path, force=force)
-    say(f"Wrote {path}. Try: physim run {path}")
+    say(f"wrote {path}; try `physim run {path}`")
 
 
 @app.command
@@ -153,12 +172,13 @@ def doctor() -> None:
     from physim.scene.doctor import examine
 
     for name, value in examine():
-        say(f"{name:16} {value}")
+        say(f"{name:14} {value}")
 
 
 @check.command(name="scene")
 def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
     """Read and build a scene without running it: every mistake, or its size and time step."""
+    quiet_warp()
     from physim.scene.build import build
     from physim.scene.loader import load_scene
 
@@ -172,47 +192,77 @@ def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
 
 
 @check.command(name="law")
-def check_law(name: str | None = None, *, all_: Annotated[bool, Parameter(name="--all")] = False) -> None:
-    """Check the physics of a law: objectivity, isotropy, rest state, energy, symmetry, dissipation, tangent.
+def check_law(
+    *names: str, all_: Annotated[bool, Parameter(name="--all", negative="")] = False, single: bool = False
+) -> None:
+    """Check the physics of laws: objectivity, isotropy, rest state, energy, symmetry, dissipation, tangent.
 
     Args:
-        name: the law.
-        all_: every law.
+        names: Laws, or material files.
+        all_: Every registered law.
+        single: In single precision, in which simulations run, instead of double.
     """
-    from physim.laws.check import check_laws
+    quiet_warp()
+    from physim.scene.verify import verify_laws
 
-    report(check_laws(None if all_ or name is None else [name]))
+    report(verify_laws(None if all_ else names, single=single))
 
 
 @check.command(name="grad")
-def check_grad(scene: SceneName, *, set_: Set = ()) -> None:
-    """Compare the gradient of a scene with central differences in double precision."""
+def check_grad(scene: SceneName, *, set_: Set = (), substeps: int = 40) -> None:
+    """Compare the gradients of a scene with central differences in double precision.
+
+    Args:
+        substeps: Length of the rollout that is differentiated.
+    """
+    quiet_warp()
     from physim.fit.gradcheck import check_gradients
 
-    report(check_gradients(scene, overrides=set_))
+    report((str(row), row.ok) for row in check_gradients(scene, overrides=set_, substeps=substeps))
 
 
 @material.command(name="plot")
-def material_plot(names: tuple[str, ...], *, out: Path = Path("material.png")) -> None:
-    """Plot stress against stretch for material files or shipped materials.
+def material_plot(
+    *names: str, out: Path = Path("material.png"), test: str = "uniaxial", stretch: tuple[float, float] = (0.7, 1.5)
+) -> None:
+    """Plot stress against stretch of material files or shipped materials.
 
     Args:
-        names: material files or names.
-        out: picture to write.
+        names: Material files, or names of shipped materials.
+        out: Picture to write.
+        test: uniaxial, equibiaxial, pure_shear or simple_shear.
+        stretch: Range of the stretch.
     """
     from physim.view.material import plot_materials
 
-    say(f"Wrote {plot_materials(names, out)}")
+    say(f"wrote {plot_materials(names, out, test=test, stretch=stretch)}")
 
 
-def report(lines: Any) -> None:
-    """Print the rows of a check; exit with 1 if any failed."""
-    failed = False
-    for row in lines:
-        say(str(row))
-        failed = failed or not row.ok
+@material.command(name="list")
+def material_list() -> None:
+    """List the shipped materials."""
+    from physim.scene.catalogue import list_materials
+
+    for entry in list_materials():
+        say(f"{entry.name:24} {entry.title}")
+
+
+def report(rows: Iterable[tuple[str, bool]]) -> None:
+    """Print the rows of a check as they come; exit with 1 if any failed."""
+    failed = 0
+    for text, ok in rows:
+        say(text)
+        failed += not ok
     if failed:
+        fail(f"{failed} of the checks failed.")
         sys.exit(1)
+
+
+def quiet_warp() -> None:
+    """Keep Warp's banner off the terminal."""
+    from physim.scene.kernel_cache import quiet_warp
+
+    quiet_warp()
 
 
 def say(text: str) -> None:

@@ -1,0 +1,53 @@
+"""The JSON schema of scene files, for completion and checks in editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from physim.scene.fields import quantity_schema
+from physim.scene.law_tables import ADDED, ParamSpec, kind_of, law_names, law_params
+from physim.scene.spec import ScenePart
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def scene_schema() -> dict[str, Any]:
+    """The schema: structure from the models, law names and parameters from the laws' own tables."""
+    schema = ScenePart.model_json_schema()
+    material = schema["$defs"]["MaterialPart"]
+    properties = material["properties"]
+    properties |= _parameters("law")
+    properties["law"] = {"enum": law_names("law"), "description": "Elastic law, or equation of state of a fluid."}
+    properties["include"] = {"type": "string", "description": "A shipped material, or a .yaml file beside the scene."}
+    for part in ADDED:
+        names = law_names(part)
+        entry = {"law": {"enum": names}, **_parameters(part)}
+        inner = {"type": "object", "properties": entry, "required": ["law"], "additionalProperties": False}
+        properties[part] = {"anyOf": [{"enum": names}, inner], "description": f"The {part} law that is added."}
+    material["additionalProperties"] = False
+    material.pop("required", None)
+    schema["properties"]["materials"]["additionalProperties"] = {
+        "anyOf": [{"type": "string"}, {"$ref": "#/$defs/MaterialPart"}]
+    }
+    for side in schema["$defs"]["WallsPart"]["properties"].values():
+        types = schema["$defs"]["WallPart"]["properties"]["type"]["enum"]
+        side["anyOf"] = [{"enum": types}, *side["anyOf"]]
+    return {"$schema": DIALECT, "title": "physim scene", **{k: v for k, v in schema.items() if k != "title"}}
+
+
+def _parameters(part: str) -> dict[str, Any]:
+    """Every parameter of every law of a kind."""
+    from physim.laws import LAWS
+
+    found: dict[str, ParamSpec] = {}
+    users: dict[str, list[str]] = {}
+    for name in law_names(part):
+        if not isinstance(LAWS[name], kind_of(part)):
+            continue
+        for key, param in law_params(LAWS[name]).items():
+            found.setdefault(key, param)
+            users.setdefault(key, []).append(name)
+    return {
+        key: quantity_schema(param.dimension) | {"description": f"{param.doc} ({', '.join(users[key])})"}
+        for key, param in found.items()
+    }
