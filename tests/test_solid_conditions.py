@@ -90,6 +90,13 @@ def test_point_force_and_tip_mass() -> None:
     assert x.item() - 1.0 == pytest.approx(exact, rel=5e-3)
     assert float(force.grad[0]) == pytest.approx(exact / 0.01, rel=5e-3)
 
+    edge = PointLoad([(1.0, 0.0, 0.0), (1.0, 0.2, 0.0)], mass=0.1)
+    shared = block((10, 2, 0), 0.1, neo_hookean(), loads=[edge])
+    bare = block((10, 2, 0), 0.1, neo_hookean())
+    added = shared.nodal_mass - bare.nodal_mass
+    assert added.sum() == pytest.approx(0.1)
+    assert added @ shared.stencil.positions[:, :2] == pytest.approx([0.1 * 1.0, 0.1 * 0.1])
+
     # A bar with an end mass M: tan(k L) k L = (bar mass) / M.
     heavy = block((20, 2, 0), 0.05, neo_hookean(), walls=(walls[0], walls[1], Wall(1, True, 0.1, SLIP)),
                   loads=[PointLoad((1.0, 0.05, 0.0), mass=0.1)])  # fmt: skip
@@ -220,6 +227,7 @@ def test_parameters_per_particle_and_two_materials() -> None:
         ({"v": torch.zeros(3, 3)}, "v: expected shape"),
         ({"mean_dilatation": 1.5}, "mean_dilatation"),
         ({"loads": [PointLoad((0, 0, 0), mass=-1.0)]}, "mass"),
+        ({"loads": [PointLoad((0, 0), mass=1.0)]}, "list of them"),
     ],
 )
 def test_messages(options: dict, message: str) -> None:

@@ -86,7 +86,7 @@ class _Map:
     sign: np.ndarray
     collider: np.ndarray
     drift: np.ndarray
-    number: dict[tuple[int, int, int], int]
+    number: dict[tuple[int, ...], int]
 
     def mirror(self, node: int, source: int, s: np.ndarray, V: np.ndarray, collider: int) -> None:
         """Tie `node` to `source`, through whatever `source` is tied to itself."""
@@ -107,7 +107,7 @@ class _Map:
         self.collider[node] = max(collider, int(self.collider[node]))
 
 
-def _numbering(stencil: Stencil) -> dict[tuple[int, int, int], int]:
+def _numbering(stencil: Stencil) -> dict[tuple[int, ...], int]:
     return {tuple(int(c) for c in node): i for i, node in enumerate(stencil.nodes)}
 
 

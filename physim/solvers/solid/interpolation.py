@@ -51,7 +51,7 @@ def _values_and_slopes(stencil: Stencil, weights: np.ndarray, element: np.ndarra
     blocks += [_sparse(stencil.matrix(weights, axis), nodes, count) for axis in range(stencil.grid.dim)]
     if stencil.grid.dim == 2:
         blocks.append(sparse.csr_matrix((len(weights), count)))
-    return sparse.vstack(blocks, format="csr")
+    return sparse.csr_matrix(sparse.vstack(blocks))
 
 
 def lumped_mass(stencil: Stencil, mass: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ class Projection:
     """
 
     def __init__(self, values: sparse.csr_matrix, mass: np.ndarray, conditions: Conditions) -> None:
-        m = values.shape[1]
+        m = len(conditions.leader)
         self._maps, self._normal, self._load = [], [], []
         for axis in range(3):
             T = sparse.csr_matrix((conditions.sign[:, axis], (np.arange(m), conditions.leader)), shape=(m, m))

@@ -82,7 +82,7 @@ class Launch:
             options |= {"adj_inputs": [adjoints.get(label) for label in labels], "adjoint": True}
         # The command keeps raw pointers only.
         self._held = (values, adjoints)
-        self._command = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
+        self._command: Any = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
 
     def set(self, adjoint: bool = False, **values: Any) -> None:
         """Replace arguments (or with `adjoint`, their adjoints) of those names it has."""

@@ -72,11 +72,6 @@ class SolverSolid:
                 check_finite(name, value)
         if mean_dilatation is not None and not 0.0 <= mean_dilatation <= 1.0:
             raise InputError(f"mean_dilatation must lie between 0 and 1, got {mean_dilatation}.")
-        for load in loads:
-            if not load.mass >= 0.0:
-                raise InputError(
-                    f"point load '{load.name}': the mass must not be negative, got {load.mass} kg."
-                )
         self.model, self.loads = model, tuple(loads)
         self._X, self._v = X, v
         at = X.detach().cpu().double().numpy()
@@ -91,7 +86,12 @@ class SolverSolid:
         self._quadrature = quadrature_matrix(self.stencil)
         self._mass = mass
         nodal = lumped_mass(self.stencil, mass[self.stencil.order])
-        self._load_values = value_matrix(self.stencil, np.array([p.position for p in loads]).reshape(-1, 3))
+        # One row per load: the mean of the weights at its points.
+        self._load_values = sparse.vstack(
+            [sparse.csr_matrix((0, len(nodal)))]
+            + [sparse.csr_matrix(value_matrix(self.stencil, p.points).mean(axis=0)) for p in loads],
+            format="csr",
+        )
         nodal += self._load_values.T @ np.array([p.mass for p in loads])
         self.nodal_mass = nodal
         self._cache: dict[tuple, Workspace] = {}
