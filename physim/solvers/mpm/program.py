@@ -17,7 +17,7 @@ from physim.sim.model import Model
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm import adjoints, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
-from physim.solvers.mpm.volume import volume_kernels
+from physim.solvers.mpm.volume import VOLUME_FIELDS, volume_kernels, volume_scratch
 
 _FAILURES = (Status.NONFINITE, Status.LEFT_GRID, Status.TOO_FAST)
 _NEVER = np.iinfo(np.int64).max
@@ -92,16 +92,14 @@ class Workspace:
         ]
 
         def scratch() -> Arrays:
-            kinds = {"tau": p.mat33, "F_trial": p.mat33} | ({"F_flow": p.mat33} if self.filtered else {})
+            kinds = {"tau": p.mat33, "F_trial": p.mat33}
             made = {name: wp.zeros(n, dtype=kind, device=self.device) for name, kind in kinds.items()}
             made["grid"] = wp.zeros(grid.shape, dtype=p.vec4, device=self.device)
             made["grid_v"] = wp.zeros(grid.shape, dtype=p.vec3, device=self.device)
             # The two fields that only a blended transfer uses shrink to one node otherwise.
             extra = grid.shape if blend > 0 else (1, 1, 1)
             made |= {name: wp.zeros(extra, dtype=p.vec3, device=self.device) for name in ("impulse", "grid_u")}
-            for body in self.filtered:
-                made[f"volume_{body.start}"] = wp.zeros(grid.shape, dtype=p.vector(2), device=self.device)
-                made[f"strain_{body.start}"] = wp.zeros(grid.shape, dtype=p.real, device=self.device)
+            made |= volume_scratch(p, self.filtered, n, grid.shape, self.device)
             return made
 
         self.scratch, self._make, self._adjoint = scratch(), scratch, None
@@ -280,18 +278,22 @@ class Substep:
                 )
             )
         for body in work.filtered:
-            count, first, flow = body.stop - body.start, fixed(body.start), temp("F_flow")
-            sums, strain = temp(f"volume_{body.start}"), temp(f"strain_{body.start}")
-            nodes = work.model.grid.shape
-            scattered = [*before("x"), *flow, *fixed(work.constants[1]), *first, *geometry]
-            relaxed = [*before("x"), *flow, *strain, *fixed(work.volume_filter), *first, *geometry]
-            stages += [
-                _Stage(
-                    "volume_scatter", work.kernels["volume_scatter"], count, work.device, scattered, sums, clear=True
-                ),
-                _Stage("volume_mean", work.kernels["volume_mean"], nodes, work.device, [*sums, *walls], strain),
-                _Stage("volume_relax", work.kernels["volume_relax"], count, work.device, relaxed, [after[3]]),
-            ]
+            count, nodes, first = body.stop - body.start, work.model.grid.shape, fixed(body.start)
+            x, flow, vol0 = before("x"), temp("F_flow"), fixed(work.constants[1])
+            e, r = temp("volume_e"), temp("volume_r")
+            sums, strain, sums2, strain2 = (temp(f"{name}_{body.start}") for name in VOLUME_FIELDS)
+            share = fixed(work.volume_filter)
+            for name, size, given_to, made in (
+                ("volume_strain", count, [*flow, *first], e),
+                ("volume_scatter", count, [*x, *e, *vol0, *first, *geometry], sums),
+                ("volume_mean", nodes, [*sums, *walls], strain),
+                ("volume_rest", count, [*x, *e, *strain, *first, *geometry], r),
+                ("volume_scatter", count, [*x, *r, *vol0, *first, *geometry], sums2),
+                ("volume_mean", nodes, [*sums2, *walls], strain2),
+                ("volume_relax", count, [*x, *flow, *r, *strain2, *share, *first, *geometry], [after[3]]),
+            ):
+                clear = name == "volume_scatter"
+                stages.append(_Stage(name, work.kernels[name], size, work.device, given_to, made, clear=clear))
         return stages
 
 
