@@ -51,6 +51,10 @@ def gradients(rng: np.random.Generator) -> np.ndarray:
     F += [np.eye(3), np.eye(3) + 1e-9 * rng.normal(size=(3, 3)), rotation(rng), 1.3 * rotation(rng)]
     for s in ([1.2, 1.2, 0.8], [0.7, 1.5, 0.7], [1.2, 1.2 + 1e-9, 0.8], [8.0, 0.35, 0.35], [0.1, 1.0, 3.0]):
         F.append(rotation(rng) @ np.diag(s) @ rotation(rng))
+    for size in (0.01, 0.04, 0.06, 0.1, 0.2):  # both sides of where the series ends
+        for _ in range(4):
+            D = rng.normal(size=(3, 3))
+            F.insert(0, rotation(rng) @ (np.eye(3) + size * (D + D.T) / np.linalg.norm(D + D.T)))
     return np.stack(F)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import warp as wp
 
 from physim.laws.core import InelasticLaw, elastic_params, register
@@ -47,7 +48,14 @@ def cone_strain(eps: mat33, span: mat33, d: real, alpha: real, shift: real, elas
 @numeric
 def strained(F: mat33, change: mat33) -> mat33:
     """The deformation with its Hencky strain changed by a coaxial `change`; F itself where that is zero."""
-    return wp.where(wp.ddot(change, change) > real(0.0), exp_sym(change) @ F, F)
+    if wp.ddot(change, change) > real(0.0):
+        return exp_sym(change) @ F
+    return F
+
+
+@strained.for_torch
+def _strained_torch(F, change):
+    return torch.where((change * change).sum() > 0.0, exp_sym(change) @ F, F)
 
 
 @numeric
