@@ -14,6 +14,8 @@ from torch import Tensor
 
 # The quotients of a smooth path differ by curvature (second order in the step) and rounding only.
 KINK = 1e-5
+# Relative rounding of a loss after some ten substeps in float64.
+ROUNDING = 2e-15
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Difference:
         coarse: difference quotient at the larger step.
         fine: difference quotient at the smaller step.
         size: norm of the gradient times the direction's scale: what errors are measured by.
+        noise: rounding of the finer quotient: no smaller deviation says anything.
     """
 
     name: str
@@ -33,16 +36,17 @@ class Difference:
     coarse: float
     fine: float
     size: float
+    noise: float = 0.0
 
     @property
     def error(self) -> float:
-        """|gradient - quotient| over the gradient's size."""
-        return abs(self.gradient - self.fine) / max(self.size, abs(self.fine), 1e-300)
+        """|gradient - quotient|, less the quotient's rounding, over the gradient's size."""
+        return max(0.0, abs(self.gradient - self.fine) - self.noise) / max(self.size, abs(self.fine), 1e-300)
 
     @property
     def kink(self) -> bool:
         """Whether the two quotients disagree: the loss is not smooth at this point."""
-        return abs(self.coarse - self.fine) > KINK * max(self.size, abs(self.fine), 1e-300)
+        return abs(self.coarse - self.fine) > self.noise + KINK * max(self.size, abs(self.fine), 1e-300)
 
 
 def compare(
@@ -60,7 +64,9 @@ def compare(
         steps: the larger and the smaller relative step.
         seed: of the directions.
     """
-    gradients = torch.autograd.grad(loss(), [t for t, _ in leaves.values()])
+    value = loss()
+    gradients = torch.autograd.grad(value, [t for t, _ in leaves.values()])
+    noise = ROUNDING * abs(float(value.detach())) / steps[1]
     draw = torch.Generator().manual_seed(seed)
     found = []
     for (name, (leaf, scale)), gradient in zip(leaves.items(), gradients, strict=True):
@@ -79,5 +85,5 @@ def compare(
                 quotients.append((ends[0] - ends[1]) / (2 * step))
             leaf.copy_(start)
         size = float(gradient.norm()) * scale
-        found.append(Difference(name, float((gradient * direction).sum()), quotients[0], quotients[1], size))
+        found.append(Difference(name, float((gradient * direction).sum()), quotients[0], quotients[1], size, noise))
     return found
