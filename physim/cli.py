@@ -64,6 +64,7 @@ def fit(
     result = fit_scene(loaded, out=out, resume=folder if folder is not None else resume, threads=threads)
     for line in result.lines():
         say(line)
+    say(f"results in {result.folder}; open {result.folder}/report.html")
 
 
 @app.command

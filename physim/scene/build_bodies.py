@@ -21,6 +21,9 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 # Particles per cell where the scene does not say.
 PER_CELL = {2: 4.0, 3: 8.0}
 
+# Quadratic splines reach one and a half cells: particles farther apart than this, in cells, do not feel each other.
+WIDEST = 2.0
+
 
 @dataclass(frozen=True, eq=False)
 class BodyParticles:
@@ -62,6 +65,7 @@ def make_bodies(spec: ScenePart, findings: Findings) -> list[BodyParticles]:
         body = BodyParticles(name, part.material, shape, particles.x, v, particles.vol0, particles.spacing)
         if spec.solver == "mpm":
             _inside(spec, body, findings)
+            _dense(spec, body, findings)
         found.append(body)
     _apart(spec, found, findings)
     return found
@@ -98,6 +102,17 @@ def _inside(spec: ScenePart, body: BodyParticles, findings: Findings) -> None:
         f"{int(outside.sum())} of {len(body.x)} particles lie outside the grid: the body spans {reach}; the grid "
         f"{room}. Move the body, or enlarge grid.origin and grid.upper",
     )
+
+
+def _dense(spec: ScenePart, body: BodyParticles, findings: Findings) -> None:
+    """Note particles so far apart that the grid would tear the body at once."""
+    assert spec.grid is not None
+    if body.spacing > WIDEST * spec.grid.dx:
+        findings.add(
+            ("bodies", body.name),
+            f"its {len(body.x)} particles are {body.spacing:.3g} m apart and the cells {spec.grid.dx:.3g} m wide: the "
+            f"grid sees holes between them. Use a spacing of {0.5 * spec.grid.dx:.3g} m, or leave it out",
+        )
 
 
 def _apart(spec: ScenePart, bodies: list[BodyParticles], findings: Findings) -> None:

@@ -26,12 +26,14 @@ class Where:
     Attributes:
         source: a file, or the words of an override such as `--set materials.beam.E=80kPa`.
         line: line number from 1, or None for an override.
-        folder: what relative paths in that entry start from; None lets them lie anywhere (typed by the user).
+        folder: what relative paths in that entry start from.
+        typed: given on the command line, where a path may lie anywhere.
     """
 
     source: str
     line: int | None = None
     folder: Path | None = None
+    typed: bool = False
 
     def __str__(self) -> str:
         return self.source if self.line is None else f"{self.source}:{self.line}"

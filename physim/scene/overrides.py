@@ -24,7 +24,7 @@ def apply_text(document: Document, text: str) -> None:
         InputError: no `=`, not YAML, or a path that leads through something that is no mapping or list.
     """
     name, sign, value = text.partition("=")
-    where = Where(f"--set {text}")
+    where = Where(f"--set {text}", folder=document.where(()).folder, typed=True)
     if not sign or not name.strip() or not value.strip():
         raise InputError(f"{where}: expected PATH=VALUE, such as --set materials.beam.E=80kPa.")
     if ": " in value and not value.lstrip().startswith(("{", "[", '"', "'")):
@@ -40,7 +40,7 @@ def apply_data(document: Document, text: str) -> None:
         InputError: no such table.
     """
     name, sign, path = text.partition("=")
-    where = Where(f"--data {text}")
+    where = Where(f"--data {text}", folder=document.where(()).folder, typed=True)
     tables = document.data.get("data")
     known = tables if isinstance(tables, dict) else {}
     if not sign or not path:

@@ -1,7 +1,7 @@
 """Where scenes, materials and data files may lie.
 
-A path inside a file starts at that file's folder and stays in it; `..` and absolute paths are for the command
-line only, where the user types them.
+A path inside a file starts at that file's folder and stays in it. A path typed on the command line may lie anywhere;
+it starts at the working directory or, where nothing is there, at the scene's folder.
 """
 
 from __future__ import annotations
@@ -54,18 +54,14 @@ def resolve(text: str, where: Where) -> Path:
     Raises:
         InputError: absolute or leading out of the folder where that is not allowed, or missing.
     """
-    given = Path(text).expanduser() if where.folder is None else Path(text)
-    if where.folder is None:
+    if where.typed or where.folder is None:
+        given = Path(text).expanduser()
         path = given.resolve()
+        if not path.exists() and not given.is_absolute() and where.folder is not None:
+            beside = (where.folder / given).resolve()
+            path = beside if beside.exists() else path
     else:
-        if given.is_absolute() or ".." in given.parts or text.startswith("~"):
-            raise InputError(
-                f"the path '{text}' leads out of the scene's folder; keep files beside the scene, or name it on the "
-                "command line, where any path is allowed"
-            )
-        path = (where.folder / given).resolve()
-        if not path.is_relative_to(where.folder.resolve()):
-            raise InputError(f"the path '{text}' is a link that leads out of the scene's folder")
+        path = _inside(text, where.folder)
     if path.is_dir():
         raise InputError(f"expected a file, but '{text}' is a folder")
     if not path.exists():
@@ -73,6 +69,20 @@ def resolve(text: str, where: Where) -> Path:
         beside = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
         hint = nearest(path.name, beside)
         raise InputError(f"no such file: '{text}' (looked in {folder}){hint if 'Did you' in hint else ''}")
+    return path
+
+
+def _inside(text: str, folder: Path) -> Path:
+    """The file named by `text` in a file that lies in `folder`."""
+    given = Path(text)
+    if given.is_absolute() or ".." in given.parts or text.startswith("~"):
+        raise InputError(
+            f"the path '{text}' leads out of the scene's folder; keep files beside the scene, or name it on the "
+            "command line, where any path is allowed"
+        )
+    path = (folder / given).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise InputError(f"the path '{text}' is a link that leads out of the scene's folder")
     return path
 
 

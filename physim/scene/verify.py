@@ -29,7 +29,7 @@ def verify_laws(names: Sequence[str] | None, *, single: bool = False) -> Iterato
     subjects = {}
     for name in LAWS if names is None else names:
         if name.endswith((".yaml", ".yml")):
-            subjects[name] = make_material(read_material_file(find_material(name, Where("command line"))))
+            subjects[name] = make_material(read_material_file(find_material(name, Where("command line", typed=True))))
         elif name in LAWS:
             subjects[name] = name
         else:

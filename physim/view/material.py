@@ -43,7 +43,7 @@ def plot_materials(
         s = s - 1.0
     curves = []
     for name in names:
-        spec = read_material_file(find_material(name, Where("command line")))
+        spec = read_material_file(find_material(name, Where("command line", typed=True)))
         curves.append(Curve(s.numpy(), _stress(spec, make_material(spec), s, test) / 1e3, spec.name))
     label = "amount of shear [-]" if test == "simple_shear" else "stretch [-]"
     plot_curves(curves, out, xlabel=label, ylabel="nominal stress [kPa]", title=f"{test.replace('_', ' ')} test")

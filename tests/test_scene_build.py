@@ -1,0 +1,119 @@
+"""Scenes to models, states, gauges and observations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scene_text import SCENE
+
+from physim.errors import StabilityError
+from physim.scene.build import build
+from physim.scene.build_observe import make_gauges, make_observations, see
+from physim.scene.loader import load_scene
+from physim.scene.problems import SceneError
+from physim.scene.run import run_scene
+from physim.scene.rundir import read_jsonl
+from physim.sim.model import Contact, WallKind
+
+
+@pytest.fixture
+def scene_file(tmp_path: Path) -> Path:
+    path = tmp_path / "block.yaml"
+    path.write_text(SCENE)
+    return path
+
+
+def test_a_built_scene_is_what_the_file_says(scene_file: Path) -> None:
+    built = build(load_scene(scene_file), precision="double")
+    grid = built.model.grid
+    assert grid.shape == (27, 27, 1) and grid.origin == pytest.approx((-0.06, -0.06, 0.0))
+    assert float(built.model.vol0.sum()) == pytest.approx(0.01) and len(built.x0) == 100
+    assert float(built.model.mass.sum()) == pytest.approx(10.0)
+    assert torch.equal(built.state.v[:, 0], torch.ones(100, dtype=torch.float64))
+    (wall,) = built.model.walls
+    assert (wall.axis, wall.high, wall.position, wall.kind) == (1, False, 0.0, WallKind.NO_SLIP)
+    assert sorted(c.name for c in built.model.colliders) == ["x_max", "x_min", "y_max"]
+    assert all(c.contact is Contact.SLIP for c in built.model.colliders)
+    assert built.steps * built.dt == pytest.approx(0.02) and built.dt <= built.solver.stable_dt(built.state)
+    assert built.every * built.dt == pytest.approx(0.01)
+
+
+def test_nodes_on_a_wall_belong_to_it_whatever_the_rounding(scene_file: Path) -> None:
+    built = build(load_scene(scene_file))
+    for collider in built.model.colliders:
+        axis = "xyz".index(collider.name[0])
+        inward = -1.0 if collider.name.endswith("max") else 1.0
+        depth = inward * (collider.position[axis] - (0.4 if inward < 0 else 0.0))
+        assert 0 < depth < 1e-3 * built.model.grid.dx
+
+
+def test_gauges_and_observations(scene_file: Path) -> None:
+    built = build(load_scene(scene_file))
+    gauge = make_gauges(built)["height"]
+    assert float(gauge.read(see(built)(built.state))) == pytest.approx(0.15, abs=1e-7)
+    (observation,) = make_observations(built)
+    assert observation.valid is not None and observation.valid.tolist() == [[True], [True], [False]]
+    assert float(observation.sigma) == 1e-3
+
+
+def test_a_region_without_particles_is_told(scene_file: Path) -> None:
+    region = "observe.height.region={box: {lower: [0.3, 0.3], upper: [0.4, 0.4]}}"
+    with pytest.raises(SceneError, match=r"observe.height: the region holds no particle"):
+        make_gauges(build(load_scene(scene_file, [region])))
+
+
+def test_a_run_leaves_a_whole_folder(scene_file: Path, tmp_path: Path) -> None:
+    expect = "expect={meaning: centre, observe: height, value: 148 mm, tolerance: 0.2 mm}"
+    result = run_scene(load_scene(scene_file, [expect]), tmp_path / "runs")
+    assert result.verdict is not None and result.as_expected
+    # Free fall for 20 ms from 150 mm, in steps of dt.
+    fallen = 9.81 * 0.02 * (0.02 + result.stats["dt"]) / 2
+    assert result.verdict.value == pytest.approx(0.15 - fallen, abs=1e-6)
+    names = {p.name for p in result.folder.iterdir()}
+    assert {"scene.yaml", "log.jsonl", "frames", "final.safetensors", "bodies.safetensors"} <= names
+    log = read_jsonl(result.folder / "log.jsonl")
+    assert [r["event"] for r in log] == ["frame"] * 3 + ["end", "expect"]
+    assert log[0]["height"] == pytest.approx(0.15) and log[3]["status"] == "finished"
+
+
+def test_a_run_that_fails_keeps_its_log(scene_file: Path, tmp_path: Path) -> None:
+    from physim.sim.trajectory import RolloutFailure
+
+    scene = load_scene(scene_file, ["walls=null", "bodies.block.velocity=[40, 0]", "walls.y_min=slip"])
+    with pytest.raises(RolloutFailure, match="left the grid"):
+        run_scene(scene, tmp_path / "runs")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_jsonl(folder / "log.jsonl")[-1]["event"] == "end"
+
+
+def test_a_solid_scene_fits_its_grid_to_the_body(scene_file: Path) -> None:
+    changes = ["solver=solid", "grid={dx: 2 cm}", "walls={x_min: mirror_no_slip}", "observe=null", "data=null"]
+    built = build(load_scene(scene_file, [*changes, "loads.tip={position: [0.2, 0.15], mass: 10 g}"]))
+    code = 2 * (0.1 - built.model.grid.origin[0]) / 0.02
+    assert code == pytest.approx(round(code)) and round(code) % 2 == 1, "the face lies midway between nodes"
+    (wall,) = built.model.walls
+    assert wall.position == pytest.approx(0.1) and len(built.solver.loads) == 1
+    assert float(np.asarray(built.solver.nodal_mass).sum()) == pytest.approx(10.01, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["bodies.block.shape.box.upper=[0.2, 0.6]"], "lie outside the grid"),
+        (["bodies.other={shape: {sphere: {center: [0.2, 0.2], radius: 4 cm}}, material: gel}"], "two materials on one"),
+        (["grid.upper=[0.41, 0.4]"], "a whole number is needed"),
+        (["bodies.block.spacing=0.05"], "holes between them"),
+    ],
+)
+def test_bodies_that_do_not_fit_are_told_with_their_line(scene_file: Path, overrides: list[str], told: str) -> None:
+    with pytest.raises(SceneError) as caught:
+        build(load_scene(scene_file, overrides))
+    assert told in str(caught.value) and ("block.yaml:" in str(caught.value) or "--set" in str(caught.value))
+
+
+def test_a_step_beyond_the_limit_is_refused_with_the_numbers(scene_file: Path) -> None:
+    with pytest.raises(StabilityError, match=r"time.dt: dt = 0.005 s is .* times the stable limit"):
+        build(load_scene(scene_file, ["time.dt=5ms"]))
