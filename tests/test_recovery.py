@@ -10,6 +10,7 @@ import torch
 
 from tools.recovery import Repeat, recover, summarise, table
 from tools.recovery_cases import CASES, Recovery, Setup, cube
+from tools.recovery_linear import Coverage, linear_coverage
 
 
 def coarse_cube(value: float, refine: float) -> Setup:
@@ -38,6 +39,13 @@ def test_the_noise_of_a_record_is_as_stated_and_follows_the_seed():
     assert float(first.std()) == pytest.approx(case.noise, rel=0.1)
 
 
+def test_intervals_hold_the_truth_as_often_as_they_claim():
+    found = linear_coverage(CUBE, draws=200)
+    # Three standard deviations of a count of 200 at 90 %.
+    assert abs(found.held / found.draws - 0.9) < 0.064
+    assert 0.85 < found.spread < 1.15
+
+
 def test_a_summary_counts_misses_and_failures():
     good = Repeat("E", "same", 0, 1.0, 2.0, 2.1, 1.9, 2.3, 0.5, 1.0, 20, 3.0, "")
     missed = dataclasses.replace(good, low=2.05, score=1.5)
@@ -48,4 +56,4 @@ def test_a_summary_counts_misses_and_failures():
     assert found.largest_error == math.inf
     assert summarise([good] * 8 + [missed]).met is False
     assert summarise([dataclasses.replace(missed, source="grid / 2")]).met is None
-    assert "18/20 met" in table([found])
+    assert "18/20 met" in table([found], {"E": Coverage("E", 1000, 903, 1.0)})

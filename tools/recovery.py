@@ -4,6 +4,8 @@ Usage: python tools/recovery.py [--only NAME ...] [--seeds N] [--first SEED] [--
 
 Truth and fit use the same simulator, so the coverage tests the optimiser and the interval, not the model. The rows
 with a finer grid or a smaller substep behind the record say how far the value moves when the model is a little wrong.
+Exact 90 % intervals hold the truth in 18 or more of 20 fits only two times out of three, so that the coverage over
+1,000 draws of the noise, with the response linearised at the truth, stands beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -33,6 +35,7 @@ from physim.fit.loop import best_start, run_fit
 from physim.fit.stage import Stage
 from physim.fit.uncertainty import assess
 from tools.recovery_cases import CASES, Case, Recovery
+from tools.recovery_linear import Coverage, linear_coverage
 
 SOURCES: dict[str, dict] = {"same": {}, "grid / 2": {"refine": 2.0}, "substep / 2": {"halve": True}}
 """What the record is made with: the simulation that is fitted, or a better one."""
@@ -193,8 +196,8 @@ def summarise(repeats: Sequence[Repeat]) -> Summary:
     )
 
 
-def table(summaries: Sequence[Summary]) -> str:
-    """The summaries as aligned text."""
+def table(summaries: Sequence[Summary], coverages: Mapping[str, Coverage]) -> str:
+    """The summaries as aligned text, with the coverage over many linearised fits by case."""
     head = [
         "fitted",
         "record from",
@@ -202,6 +205,7 @@ def table(summaries: Sequence[Summary]) -> str:
         "largest",
         "interval +-",
         "interval holds truth",
+        "linearised",
         "rms z",
         "rms r",
         "runs",
@@ -209,6 +213,7 @@ def table(summaries: Sequence[Summary]) -> str:
     ]
     rows = [head]
     for s in summaries:
+        many = coverages.get(s.case) if s.source == "same" else None
         verdict = {True: "met", False: "MISSED", None: "no claim"}[s.met]
         rows.append(
             [
@@ -218,6 +223,7 @@ def table(summaries: Sequence[Summary]) -> str:
                 f"{100 * s.largest_error:.2f} %",
                 f"{100 * s.half_width:.2f} %",
                 f"{s.held}/{s.repeats} {verdict}",
+                f"{many.held / many.draws:.1%} of {many.draws}" if many else "",
                 f"{s.spread:.2f}",
                 f"{s.noise:.3f}",
                 f"{s.runs:.0f}",
@@ -234,24 +240,25 @@ def quieten() -> None:
     wp.config.log_level = wp.LOG_WARNING
 
 
-def study(names: Sequence[str], seeds: Sequence[int], workers: int, say: bool = True) -> list[Repeat]:
-    """All repeats of the named cases, and one of each with a better simulation behind the record."""
+def study(names: Sequence[str], seeds: Sequence[int], workers: int) -> tuple[list[Repeat], dict[str, Coverage]]:
+    """All repeats of the named cases, one of each with a better simulation behind the record, and the coverages."""
     tasks = [(CASES[n], seeds[0], source) for n in names for source in SOURCES if source != "same"]
     tasks += [(CASES[n], seed, "same") for n in names for seed in seeds]
     done = []
     # Fresh processes: a forked one would inherit locked thread pools.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=quieten) as pool:
+        linear = [pool.submit(linear_coverage, CASES[n]) for n in names]
         for repeat in pool.map(recover, *zip(*tasks, strict=True)):
             done.append(repeat)
-            if say:
-                held = "holds" if repeat.held else "misses"
-                print(
-                    f"{repeat.case} seed {repeat.seed} ({repeat.source}): {repeat.value / repeat.truth - 1:+.3%} from "
-                    f"{repeat.start / repeat.truth:.2g}x, interval {held}, {repeat.seconds:.1f} s; {repeat.stop}",
-                    file=sys.stderr,
-                )
-    return done
+            held = "holds" if repeat.held else "misses"
+            print(
+                f"{repeat.case} seed {repeat.seed} ({repeat.source}): {repeat.value / repeat.truth - 1:+.3%} from "
+                f"{repeat.start / repeat.truth:.2g}x, interval {held}, {repeat.seconds:.1f} s; {repeat.stop}",
+                file=sys.stderr,
+                flush=True,
+            )
+        return done, {f.result().case: f.result() for f in linear}
 
 
 def main() -> int:
@@ -273,10 +280,10 @@ def main() -> int:
     names = [n for n in CASES if not options.only or n in options.only]
     quieten()
     began = time.perf_counter()
-    repeats = study(names, range(options.first, options.first + options.seeds), options.workers)
+    repeats, coverages = study(names, range(options.first, options.first + options.seeds), options.workers)
     groups = [[r for r in repeats if r.case == n and r.source == source] for n in names for source in SOURCES]
     summaries = [summarise(g) for g in groups]
-    print(table(summaries))
+    print(table(summaries, coverages))
     claimed = [s for s in summaries if s.met is not None]
     total, held = sum(s.repeats for s in claimed), sum(s.held for s in claimed)
     print(
@@ -286,6 +293,7 @@ def main() -> int:
     )
     if options.json:
         content = {"summaries": [asdict(s) for s in summaries], "repeats": [asdict(r) for r in repeats]}
+        content["linearised"] = [asdict(c) for c in coverages.values()]
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     return 0 if all(s.met for s in claimed) else 1
 
