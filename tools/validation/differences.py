@@ -40,8 +40,12 @@ class Difference:
 
     @property
     def error(self) -> float:
-        """|gradient - quotient|, less the quotient's rounding, over the gradient's size."""
-        return max(0.0, abs(self.gradient - self.fine) - self.noise) / max(self.size, abs(self.fine), 1e-300)
+        """|gradient - quotient| over the gradient's size."""
+        return abs(self.gradient - self.fine) / max(self.size, abs(self.fine), 1e-300)
+
+    def agrees(self, bar: float) -> bool:
+        """Whether the error is within `bar`, or the deviation is the quotient's own rounding."""
+        return self.error <= bar or abs(self.gradient - self.fine) <= self.noise
 
     @property
     def kink(self) -> bool:
