@@ -36,9 +36,20 @@ def test_viscosity_does_not_depend_on_the_substep() -> None:
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_water_at_rest_keeps_its_pressure(dim: int) -> None:
-    records = fluids.column(dim, 8, balanced=True, duration=0.5, frames=5)
+    records = fluids.column(dim, 8, duration=0.5, frames=5)
     for row in fluids.column_rows(dim, "at rest", records[1:], 8):
         assert row.met, row
+
+
+def test_the_volume_filter_calms_the_pressure_of_scattered_particles() -> None:
+    worst = []
+    for share in (0.0, 0.1):
+        records = fluids.column(2, 8, scatter=0.5, volume_filter=share, duration=0.5, frames=5)
+        means, single, force = fluids.column_rows(2, "scattered", records[-1:], 8)
+        assert means.error is not None and single.error is not None and force.error is not None
+        assert means.error < 0.04 and force.error < 0.02, (means, force)
+        worst.append(single.error)
+    assert worst[1] < 0.6 * worst[0]
 
 
 def test_a_dropped_column_settles_to_its_weight() -> None:

@@ -19,16 +19,27 @@ WATER = 1e-3  # shear viscosity [Pa s]
 
 
 def column(
-    dim: int, cells: int, *, balanced: bool, bulk_viscosity: float = 0.0, duration: float, frames: int
+    dim: int,
+    cells: int,
+    *,
+    balanced: bool = True,
+    bulk_viscosity: float = 0.0,
+    scatter: float = 0.0,
+    volume_filter: float = 0.0,
+    duration: float,
+    frames: int,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Heights [m] and pressures [Pa] of the particles of a column between slip walls, at each record.
 
-    A balanced column starts compressed by its own weight; the other one starts without pressure and drops.
+    A balanced column starts compressed by its own weight; the other one starts without pressure and drops. `scatter`
+    displaces each particle of the lattice at random by up to that share of half the spacing.
     """
     dx, pad, up = HEIGHT / cells, 4, dim - 1
     size = [SIDE] * dim
     size[up] = HEIGHT
     x, cell = lattice([0.0] * dim, size, dx / PER_AXIS)
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype) - 0.5
+    x[:, :dim] += scatter * dx / PER_AXIS * noise[:, :dim]
     shape = [round(s / dx) + 2 * pad + 1 for s in size] + [1] * (3 - dim)
     grid = Grid(tuple([-pad * dx] * dim + [0.0] * (3 - dim)), dx, tuple(shape))
     water = liquid(RHO, math.sqrt(2 * GRAVITY * HEIGHT), WATER, bulk_viscosity)
@@ -39,7 +50,14 @@ def column(
     sides = [Wall(axis, high, SIDE if high else 0.0) for axis in range(dim) if axis != up for high in (False, True)]
     model = Model(grid, cell / J, [water], gravity=gravity, walls=[*sides, Wall(up, False, 0.0)])
     state = compressed(ParticleState.at_rest(x), J)
-    path = run(model, state, duration, frames, lambda s: (s.x[:, up].numpy().copy(), pressure(water, s).numpy()))
+    path = run(
+        model,
+        state,
+        duration,
+        frames,
+        lambda s: (s.x[:, up].numpy().copy(), pressure(water, s).numpy()),
+        volume_filter=volume_filter,
+    )
     return path.saved
 
 
@@ -80,11 +98,15 @@ def hydrostatic() -> list[Row]:
     """Pressure rho g (H - y) in water that rests (3 s are 9 sqrt(H/g)), and in a column that dropped and settled."""
     rows = []
     for dim, cells, duration in ((2, 16, 3.0), (3, 12, 1.0)):
-        still = column(dim, cells, balanced=True, duration=duration, frames=30)[1:]
+        still = column(dim, cells, duration=duration, frames=30)[1:]
         rows += column_rows(dim, f"{cells} cells, at rest from the start", still, cells)
     # Water keeps sounding for minutes; a bulk viscosity that damps the slowest sound by exp(-15) lets the drop settle.
     settled = column(2, 16, balanced=False, bulk_viscosity=4.0 * RHO, duration=3.0, frames=30)[-5:]
-    return rows + column_rows(2, "16 cells, dropped and settled", settled, 16)
+    rows += column_rows(2, "16 cells, dropped and settled", settled, 16)
+    for share in (0.0, 0.02):
+        scattered = column(2, 16, scatter=0.5, volume_filter=share, duration=1.5, frames=15)[1:]
+        rows += column_rows(2, f"16 cells, scattered, volume filter {share:g}", scattered, 16)
+    return rows
 
 
 def vortices(
