@@ -7,7 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "physim"
 LAYERS = {
-    "cli": 7, "__main__": 7,
+    "__main__": 8,
+    "cli": 7,
     "fit": 6, "plan": 6, "envs": 6, "view": 6,
     "scene": 5,
     "solvers": 4, "observe": 4,

@@ -200,7 +200,8 @@ def collider_of(name: str, part: ColliderPart, dx: float | None) -> Collider:
         turned = _rows(rotation_matrix(box.rotation))
         return Collider(ColliderKind.BOX, half, padded(tuple(box.center)), turned, **options)  # type: ignore[arg-type]
     if part.sphere is not None:
-        size = (part.sphere.radius,) * 3
+        r = part.sphere.radius
+        size = (r, r, r)
         return Collider(ColliderKind.SPHERE, size, padded(part.sphere.center), **options)
     assert part.mesh is not None
     field = None if dx is None else distance_field(Mesh(part.mesh.file, part.mesh.scale), 0.5 * dx)

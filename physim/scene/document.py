@@ -72,7 +72,7 @@ class Document:
 
     def put(self, path: Key, value: Any, places: dict[Key, Where]) -> None:
         """Replace or add the entry at `path`; `places` are relative to it."""
-        node = self.data if len(path) == 1 else self.at(path[:-1])
+        node: Any = self.data if len(path) == 1 else self.at(path[:-1])
         node[path[-1]] = value
         self.forget(path)
         self.places.update({path + inner: where for inner, where in places.items()})

@@ -60,7 +60,7 @@ def apply(document: Document, name: str, value: Any, where: Where, places: dict[
     """
     path = find(document, name, where)
     if value is None:
-        parent = document.at(path[:-1]) if path[:-1] else document.data
+        parent: Any = document.at(path[:-1]) if path[:-1] else document.data
         if not isinstance(parent, dict) or path[-1] not in parent:
             raise InputError(f"{where}: the scene has no '{name}' to remove.")
         del parent[path[-1]]

@@ -155,8 +155,9 @@ def gauge_dimension(part: Any) -> Dimension:
 def _observations(spec: ScenePart, tables: dict[str, Table], findings: Findings) -> None:
     for name, part in spec.observe.items():
         path, dimension = ("observe", name), gauge_dimension(part)
-        if getattr(part, "body", None) is not None:
-            known(findings, (*path, "body"), "body", part.body, spec.bodies)
+        body = getattr(part, "body", None)
+        if body is not None:
+            known(findings, (*path, "body"), "body", body, spec.bodies)
         if isinstance(part, ForcePart):
             _pressed(spec, path, part, findings)
         axes = getattr(part, "axes", "x")

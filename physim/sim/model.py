@@ -47,7 +47,8 @@ class Grid:
     @property
     def upper(self) -> tuple[float, float, float]:
         """Position of the last node [m]."""
-        return tuple(o + self.dx * (s - 1) for o, s in zip(self.origin, self.shape, strict=True))
+        x, y, z = (o + self.dx * (s - 1) for o, s in zip(self.origin, self.shape, strict=True))
+        return x, y, z
 
 
 class WallKind(IntEnum):
@@ -189,6 +190,11 @@ class Model(nn.Module):
         InputError: ranges overlap or leave gaps, non-finite or non-positive volumes, a wall off the grid.
     """
 
+    vol0: Tensor
+    mass: Tensor
+    gravity: Tensor
+    materials: Sequence[Material]
+
     def __init__(
         self,
         grid: Grid,
@@ -205,8 +211,10 @@ class Model(nn.Module):
         n = vol0.shape[0]
         check_shape("vol0", vol0, (None,))
         check_finite("vol0", vol0)
+        if not bool((vol0 > 0).all()):
+            raise InputError(f"vol0: reference volumes must be positive, the smallest is {float(vol0.min()):.3g} m^3.")
         self.grid = grid
-        self.materials = nn.ModuleList(materials)
+        self.materials = nn.ModuleList(materials)  # type: ignore[assignment]
         bodies = tuple(bodies) if bodies is not None else (Body(0, n, 0),)
         _check_ranges(bodies, n, len(materials))
         for wall in walls:
@@ -226,7 +234,7 @@ class Model(nn.Module):
     @property
     def history_size(self) -> int:
         """Columns of `h`: the largest history of any material."""
-        return max((m.history_size for m in self.materials), default=0)  # type: ignore[arg-type,type-var]
+        return max((m.history_size for m in self.materials), default=0)
 
     def control_at(self, t: float) -> Control:
         """The prescribed poses and twists of the colliders at time `t` [s], as float64 tensors."""
