@@ -29,8 +29,15 @@ class Program(Protocol):
     given, is to be called after each stage of the adjoint with the buffers which that stage wrote.
     """
 
-    state_types: Mapping[str, Any]
-    input_types: Mapping[str, Any]
+    @property
+    def state_types(self) -> Mapping[str, Any]:
+        """Warp dtype of each array of the state."""
+        ...
+
+    @property
+    def input_types(self) -> Mapping[str, Any]:
+        """Warp dtype of each input."""
+        ...
 
     def begin(self, inputs: Arrays) -> None:
         """Called once before the substeps of a segment, forward and backward."""
