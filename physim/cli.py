@@ -96,6 +96,7 @@ def run(
     warn(loaded.warnings)
     with Progress(loaded.name, cold=compiled() == 0) as show:
         result = run_scene(loaded, out, device=device, progress=show.advance, ready=show.ready)
+    warn(result.warnings)
     for line in result.lines():
         say(line)
     if picture:
@@ -188,7 +189,9 @@ def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
     if loaded.spec.solver == "none":
         say(f"{loaded.name}: sound; {len(loaded.tables)} tables, nothing to simulate.")
         return
-    for line in build(loaded).summary():
+    built = build(loaded)
+    warn(built.warnings)
+    for line in built.summary():
         say(line)
 
 

@@ -40,6 +40,7 @@ class Built:
         every: substeps between frames.
         bodies: particles by body, in the order of the model.
         x0: first positions [m], (n, 3) float64.
+        warnings: what is allowed, and probably not meant.
     """
 
     scene: Scene
@@ -51,6 +52,7 @@ class Built:
     every: int
     bodies: tuple[BodyParticles, ...]
     x0: torch.Tensor
+    warnings: tuple[str, ...] = ()
 
     def rows(self, body: str | None) -> torch.Tensor:
         """Indices of the particles of one body, or of all, (m,)."""
@@ -105,7 +107,8 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) ->
         raise scene.error(("bodies",), str(error)) from None
     state = solver.initial_state()
     dt, every, frames = time_steps(scene, solver, state, v0)
-    return Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0)
+    told = tuple(findings.warnings)
+    return Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, told)
 
 
 def make_model(scene: Scene, grid: Grid, bodies: Sequence[BodyParticles], dtype: torch.dtype) -> Model:

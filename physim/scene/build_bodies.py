@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +53,18 @@ def make_bodies(spec: ScenePart, findings: Findings) -> list[BodyParticles]:
     """Fill every body with particles; problems are noted with their place in the file."""
     found = []
     for name, part in spec.bodies.items():
-        try:
-            shape = make_shape(part.shape)
-            particles = _fill(shape, part, spec)
-        except InputError as error:
-            findings.add(("bodies", name, "shape"), str(error))
-            continue
+        path = ("bodies", name, "shape")
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            try:
+                shape = make_shape(part.shape)
+                particles = _fill(shape, part, spec)
+            except InputError as error:
+                # What was odd about a mesh, its size above all, is often why it cannot be filled.
+                findings.add(path, " ".join([*(str(r.message) for r in remarks), str(error)]))
+                continue
+        for remark in remarks:
+            findings.warn(path, str(remark.message))
         v = np.tile(padded(part.velocity or (0.0, 0.0)), (particles.n, 1))
         if part.spin is not None:
             centre = particles.vol0 @ particles.x / particles.vol0.sum()

@@ -24,6 +24,9 @@ from physim.scene.tables import Table
 # Width of a soft front in particle spacings.
 SOFT = 0.5
 
+# What a solver calls its function from a state to the forces on its colliders [N], (c, 3), if it has one.
+FORCES = "collider_forces"
+
 
 def make_gauges(built: Built) -> dict[str, Gauge]:
     """Every observation's gauge, by name.
@@ -64,7 +67,7 @@ def see(built: Built) -> Callable[[Any], Snapshot]:
     """What the gauges look at: positions, and the forces on colliders where the solver offers them."""
     solver = built.solver
     wanted = any(p.kind == "force" for p in built.scene.spec.observe.values())
-    forces = getattr(solver, "collider_forces", None) if wanted else None
+    forces = getattr(solver, FORCES, None) if wanted else None
 
     def snapshot(state: Any) -> Snapshot:
         return Snapshot(solver.particles(state).x, forces(state) if forces else None)
@@ -116,6 +119,9 @@ def _radius(built: Built, name: str, part: Any) -> Gauge:
 
 
 def _force(built: Built, name: str, part: Any) -> Gauge:
+    if not hasattr(built.solver, FORCES):
+        solver = built.scene.spec.solver
+        raise InputError(f"`solver: {solver}` records no forces on colliders; observe a position instead.")
     index = next(i for i, c in enumerate(built.model.colliders) if c.name == part.collider)
     return Force(index, unit_vector(padded(part.direction)), name)
 

@@ -35,6 +35,7 @@ class RunResult:
         series: values of each observation, (F, k).
         verdict: the scene's tested number, if it has one.
         stats: substeps, dt [s], seconds.
+        warnings: what was noticed while the scene was built.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class RunResult:
     series: dict[str, np.ndarray]
     verdict: Verdict | None
     stats: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def as_expected(self) -> bool:
@@ -80,7 +82,8 @@ def run_scene(
     gauges = make_gauges(built)
     folder = new_run_folder(scene.name, out)
     write_resolved(scene, folder)
-    write_atomic(folder / "warnings.txt", "\n".join(scene.warnings) + "\n") if scene.warnings else None
+    for message in (*scene.warnings, *built.warnings):
+        append_jsonl(folder / LOG, {"event": "warning", "message": message})
     keeper = _Keeper(built, gauges, folder)
     with torch.no_grad():
         if ready is not None:
@@ -107,7 +110,7 @@ def run_scene(
     if found is not None:
         told = {"value": found.value, "expected": found.expected, "tolerance": found.tolerance, "ok": found.ok}
         append_jsonl(folder / LOG, {"event": "expect", "meaning": found.meaning, **told})
-    return RunResult(folder, trajectory.times, series, found, stats)
+    return RunResult(folder, trajectory.times, series, found, stats, built.warnings)
 
 
 class _Keeper:
