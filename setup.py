@@ -7,6 +7,6 @@ SHIPPED = {"physim.shipped.scenes": "scenes", "physim.shipped.materials": "mater
 setup(
     packages=[*find_packages(include=["physim", "physim.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data=dict.fromkeys(SHIPPED, ["*.yaml", "*.csv", "*.stl", "*.obj", "*.safetensors"]),
+    package_data={name: ["*.yaml", "*.csv", "*.stl", "*.obj", "*.safetensors"] for name in SHIPPED},
     include_package_data=False,
 )

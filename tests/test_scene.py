@@ -240,3 +240,23 @@ def test_the_json_schema_knows_laws_and_units() -> None:
     assert "neo_hookean" in material["law"]["enum"] and "Young" in material["E"]["description"]
     assert "von_mises" in material["inelastic"]["anyOf"][0]["enum"]
     assert schema["additionalProperties"] is False and "title" in schema["required"]
+
+
+def test_columns_may_count_frames(scene_file: Path) -> None:
+    table = load_scene(scene_file, ["data.fall.columns.time=10 ms"]).tables["fall"]
+    assert table.column("time")[1] == pytest.approx(0.1) and table.dimensions[0] is units.TIME
+
+
+def test_the_documented_scene_is_sound(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "scene.md").read_text()
+    path = tmp_path / "documented.yaml"
+    path.write_text(text.split("```yaml\n")[1].split("```")[0])
+    assert load_scene(path).materials["jelly"].viscous == "kelvin_voigt"
+
+
+def test_the_starter_is_sound(tmp_path: Path) -> None:
+    from physim.scene.starter import write_starter
+
+    write_starter(tmp_path / "first.yaml")
+    scene = load_scene(tmp_path / "first.yaml")
+    assert not scene.warnings and scene.materials["jelly"].values["E"] == 5e4

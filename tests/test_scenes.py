@@ -26,9 +26,7 @@ def test_a_shipped_scene_is_sound(name: str) -> None:
         assert build(scene).steps > 0
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SCENES]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SCENES])
 def test_a_shipped_scene_gives_its_number(name: str, tmp_path: Path) -> None:
     scene = load_scene(name)
     expect = scene.spec.expect

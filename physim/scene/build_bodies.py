@@ -100,9 +100,7 @@ def _inside(spec: ScenePart, body: BodyParticles, findings: Findings) -> None:
     outside = ((body.x[:, axes] < low[axes] - slack) | (body.x[:, axes] > high[axes] + slack)).any(axis=1)
     if not outside.any():
         return
-    reach = ", ".join(
-        f"{'xyz'[a]} {body.x[:, a].min():.4g} to {body.x[:, a].max():.4g} m" for a in axes
-    )
+    reach = ", ".join(f"{'xyz'[a]} {body.x[:, a].min():.4g} to {body.x[:, a].max():.4g} m" for a in axes)
     room = ", ".join(f"{'xyz'[a]} {low[a]:.4g} to {high[a]:.4g} m" for a in axes)
     findings.add(
         ("bodies", body.name, "shape"),

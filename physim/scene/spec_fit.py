@@ -69,7 +69,6 @@ class FitPart(Part):
     rate: Annotated[float, Field(gt=0)] | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
     seed: int = 0
-    options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _some(self) -> FitPart:

@@ -14,8 +14,9 @@ from physim.scene.units import TIME
 class DataPart(Part):
     """A table: typed in as `rows`, or read from a CSV `file`.
 
-    `columns` gives each column's unit; with a file its keys are names from the header line. The values are in SI
-    once loaded. A file named on the command line (`--data NAME=PATH`) replaces `rows`.
+    `columns` gives each column's unit, such as `mm`, or `10 ms` for a frame number at 100 Hz; with a file its keys are
+    names from the header line. The values are in SI once loaded. A file named on the command line
+    (`--data NAME=PATH`) replaces `rows`.
     """
 
     columns: dict[str, str]
@@ -26,7 +27,6 @@ class DataPart(Part):
     skip: Annotated[int, Field(ge=0)] = 0
     comment: str = "#"
     delimiter: str = ","
-    options: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _given(self) -> DataPart:

@@ -280,4 +280,3 @@ class LoadPart(Part):
         if self.mass == 0.0 and self.force is None:
             raise fail("needs a `mass`, a `force`, or both")
         return self
-

@@ -13,7 +13,7 @@ import numpy as np
 from physim.errors import InputError, nearest
 from physim.scene.problems import Findings
 from physim.scene.spec_measure import DataPart
-from physim.scene.units import Dimension, UnitError, dimension_of, unit_of
+from physim.scene.units import Dimension, UnitError, column_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,9 @@ def read_table(name: str, part: DataPart, findings: Findings) -> Table | None:
     scales, dimensions = [], []
     for column, unit in part.columns.items():
         try:
-            scales.append(unit_of(unit)[0])
-            dimensions.append(dimension_of(unit))
+            scale, dimension = column_unit(unit)
+            scales.append(scale)
+            dimensions.append(dimension)
         except UnitError as error:
             findings.add(("data", name, "columns", column), f"{error}")
     if len(scales) < len(part.columns):

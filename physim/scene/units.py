@@ -186,6 +186,17 @@ def parse(value: object, expected: Dimension) -> float:
     return float(f"{number * scale:.15g}")
 
 
+def column_unit(text: str) -> tuple[float, Dimension]:
+    """SI value of 1 in a column of this unit, and what it measures; `10 ms` counts in steps of ten milliseconds.
+
+    Raises:
+        UnitError: the unit is unknown.
+    """
+    match = _QUANTITY.fullmatch(text)
+    factor, unit = (float(match.group(1)), match.group(2)) if match and match.group(2) else (1.0, text)
+    return factor * unit_of(unit)[0], dimension_of(unit)
+
+
 def has_unit(value: object) -> bool:
     """Whether a quantity was written with its unit, so that its magnitude is deliberate."""
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
