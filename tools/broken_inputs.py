@@ -72,7 +72,7 @@ EDITS = {
     "wrong unit": ("E: 50 kPa", "E: 50 mm"),
     "unknown unit": ("E: 50 kPa", "E: 50 kPsi"),
     "impossible value": ("nu: 0.3", "nu: 0.6"),
-    "density that looks like g/cm^3": ("1000 kg/m^3", "1 kg/m^3"),
+    "density that looks like g/cm^3": ("1000 kg/m^3", "1"),
     "size that looks like millimetres": ("[0.2, 0.2, 0.2]", "[200, 200, 200]"),
     "missing key": ("title: A block\n", ""),
     "broken YAML": ("gravity: [0, -9.81, 0]", "gravity: [0, -9.81, 0"),
