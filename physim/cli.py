@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs, so that `physim --help` answers
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -307,6 +308,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except PhysimError as error:
         fail(str(error))
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         fail("interrupted.")
