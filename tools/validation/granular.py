@@ -159,7 +159,9 @@ def tilted_bed() -> list[Row]:
     """Tilt at which an endless bed of sand starts to move, against its angle of friction.
 
     Sand that neither dilates nor contracts shears with equal normal stresses, so that the shear stress it carries
-    parallel to the slope is p sin phi (Davis 1968): it must move at atan(sin phi), below phi.
+    parallel to the slope is p sin phi (Davis 1968): it must move at atan(sin phi), below phi. A wider cone, whose sine
+    is tan phi, moves at 29.9 deg for phi = 30 deg, but then the column of aspect ratio 1 runs out to 1.19 L0 and that
+    of 3 to 3.4 L0 only, below the measured ones.
     """
     rows = []
     value, phi = moving_angle(PHI, 22.0, 34.0), PHI
