@@ -109,7 +109,9 @@ class TestOptimisers:
     def test_robust_steps_do_not_overshoot(self):
         problem = Oscillator(huber=2.0)
         _, best, position = fit(problem, Stage(rate=3.0, end=1.0), starts=[problem.space.factored(0.6)])
-        assert len(position.history) <= 6 and "converged" in best.stop
+        # Plain Gauss-Newton on square roots of distances steps from 4.8 to 3.2, past the 4.0 of the truth.
+        assert 3.8 < position.history[0]["values"]["materials.beam.E"] < 4.4
+        assert "converged" in best.stop
 
     def test_growing_window_escapes_a_wrong_period(self):
         problem = Oscillator()
@@ -120,8 +122,8 @@ class TestOptimisers:
 
     def test_several_starts_keep_the_best(self):
         problem = Oscillator()
-        starts = [problem.space.factored(f) for f in (1e-4, 1.0)]
-        values, _, position = fit(problem, Stage(begin=5.0, end=6.0), starts=starts)
+        starts = [problem.space.factored(f) for f in (0.01, 1.0)]
+        values, _, position = fit(problem, Stage(iterations=10), starts=starts)
         assert values == pytest.approx(TRUTH, rel=0.05)
         assert best_start(position) == 1 and position.finished[0].loss > 10 * position.finished[1].loss
 
@@ -144,7 +146,7 @@ class TestOptimisers:
     @pytest.mark.parametrize(
         ("method", "begin", "breaks", "rate"),
         [
-            (Method.GAUSS_NEWTON, 1.5, (3.0, 3.3), 1.0),
+            (Method.GAUSS_NEWTON, 1.0, (3.5, 3.8), 1.0),
             (Method.ADAM, 2.5, (4.1, 1e9), 0.2),
             (Method.LBFGS, 2.5, (4.1, 1e9), 2.0),
         ],

@@ -10,11 +10,18 @@ from torch import Tensor
 from physim.errors import SimulationError
 from physim.fit.optimiser import StepReport
 from physim.fit.problem import Objective
+from physim.observe.robust import huber_curvature
 
 TRIES = 12
 """Damped steps tried per iteration before the point counts as a minimum."""
 SMALLEST_GAIN = 1e-4
 """Share of the predicted decrease that a step must bring to be accepted."""
+OLDEST = 3
+"""Accepted steps after which an updated Jacobian is differenced anew."""
+GOOD_GAIN = 0.8
+"""Share of the predicted decrease below which the Jacobian was poor."""
+ONE_SIDED = 0.1
+"""Last move of a raw parameter above which one-sided differences suffice."""
 FLAT = 1e-9
 """Relative decrease of the loss below which the search is over."""
 
@@ -22,9 +29,10 @@ FLAT = 1e-9
 class GaussNewton:
     """Minimise half the sum of squared residuals r(z).
 
-    Each iteration solves (J^T J + damping diag(J^T J)) dz = -J^T r, J by differences or autograd, and compares the
-    decrease with the predicted one (Nielsen 1999, IMM-REP-1999-05). A failing simulation is a rejected step:
-    the damping grows and the point stays.
+    Each iteration solves (J^T J + damping diag(J^T J)) dz = -J^T r and compares the decrease with the predicted one
+    (Nielsen 1999, IMM-REP-1999-05). J comes from differences or autograd; between them it is updated along the
+    steps taken (Broyden 1965, doi:10.1090/S0025-5718-1965-0198670-6), and no search ends on an updated one. A
+    failing simulation is a rejected step: the damping grows and the point stays.
 
     Args:
         z: where to start, (k,).
@@ -42,23 +50,29 @@ class GaussNewton:
         self._tolerance = tolerance
         self._damping = 1e-2
         self._growth = 2.0
+        self._change = largest
+        self._age = 0
         self._r: Tensor | None = None
+        self._limits: Tensor | None = None
+        self._J: Tensor | None = None
 
     def step(self, objective: Objective) -> StepReport:
-        """One Jacobian, and damped steps until one is accepted."""
+        """A Jacobian, and damped steps until one is accepted."""
         if self._r is None:
             (first,) = objective.residuals([self._z])
             if isinstance(first, SimulationError):
                 raise first
-            self._r = first
-        r = self._r
-        loss = 0.5 * float(r @ r)
-        try:
-            J = objective.jacobian(self._z, r, self._step)
-        except SimulationError as error:
-            return StepReport(loss, self._z.clone(), False, 0.0, _stuck(str(error)), str(error))
-        gradient, normal = J.T @ r, J.T @ (objective.curvature(r)[:, None] * J)
-        note = ""
+            self._r, self._limits = first, objective.limits(len(first))
+        assert self._limits is not None
+        r, loss, note = self._r, 0.5 * float(self._r @ self._r), ""
+        if self._J is None:
+            try:
+                central = self._change <= ONE_SIDED
+                self._J, self._age = objective.jacobian(self._z, r, self._step, central=central), 0
+            except SimulationError as error:
+                return StepReport(loss, self._z.clone(), False, 0.0, _stuck(str(error)), str(error))
+        J = self._J
+        gradient, normal = J.T @ r, J.T @ (huber_curvature(r, self._limits)[:, None] * J)
         for _ in range(TRIES):
             points = [
                 self._trial(objective, normal, gradient, d) for d in (self._damping, 10.0 * self._damping)
@@ -77,13 +91,12 @@ class GaussNewton:
                 outcomes.append((actual, predicted, z, value))
             best = max(outcomes, key=lambda o: o[0], default=None)
             if best is not None and best[0] > 0.0 and best[0] >= SMALLEST_GAIN * best[1]:
-                return self._accept(best, loss, note)
-            tiny = all(float((z - self._z).abs().max()) <= self._tolerance for z in points[:count])
-            if tiny:
-                return StepReport(loss, self._z.clone(), False, 0.0, _stuck(note), note)
+                return self._accept(objective, best, loss, note)
+            if all(float((z - self._z).abs().max()) <= self._tolerance for z in points[:count]):
+                break
             self._damping *= self._growth * (10.0 if count == 2 else 1.0)
             self._growth *= 2.0
-        return StepReport(loss, self._z.clone(), False, 0.0, _stuck(note), note)
+        return self._refuse(loss, note)
 
     def _trial(self, objective: Objective, normal: Tensor, gradient: Tensor, damping: float) -> Tensor:
         """The damped step from here, no longer than allowed and inside the bounds."""
@@ -97,27 +110,61 @@ class GaussNewton:
         move = move * min(1.0, self._largest / max(float(move.abs().max()), 1e-300))
         return objective.clip(self._z + move)
 
-    def _accept(self, outcome: tuple[float, float, Tensor, Tensor], loss: float, note: str) -> StepReport:
+    def _accept(
+        self, objective: Objective, outcome: tuple[float, float, Tensor, Tensor], loss: float, note: str
+    ) -> StepReport:
         actual, predicted, z, r = outcome
-        change = float((z - self._z).abs().max())
+        move = z - self._z
+        change = float(move.abs().max())
         gain = actual / predicted if predicted > 0 else 0.0
         self._damping = max(self._damping * max(1.0 / 3.0, 1.0 - (2.0 * gain - 1.0) ** 3), 1e-9)
         self._growth = 2.0
-        self._z, self._r = z.clone(), r
         stop = ""
-        if change <= self._tolerance:
-            stop = _stuck(note) if note else "converged: the parameters stand still"
-        elif actual <= FLAT * loss:
-            stop = "converged: the loss stands still"
+        if self._exact(objective):
+            if change <= self._tolerance:
+                stop = _stuck(note) if note else "converged: the parameters stand still"
+            elif actual <= FLAT * loss:
+                stop = "converged: the loss stands still"
+        assert self._J is not None and self._r is not None
+        still = change <= self._tolerance or actual <= FLAT * loss
+        if objective.problem.exact_jacobian or gain < GOOD_GAIN or self._age >= OLDEST or still:
+            self._J = None
+        else:
+            missed = r - self._r - self._J @ move
+            self._J = self._J + torch.outer(missed, move) / (move @ move)
+            self._age += 1
+        self._z, self._r, self._change = z.clone(), r, change
         return StepReport(loss - actual, z.clone(), True, change, stop, note)
 
+    def _refuse(self, loss: float, note: str) -> StepReport:
+        """No step helps: the end with a true central Jacobian, a reason for one otherwise."""
+        poor = self._age > 0 or self._change > ONE_SIDED
+        if poor:
+            self._J, self._change, self._damping, self._growth = None, 0.0, 1e-2, 2.0
+        return StepReport(loss, self._z.clone(), False, 0.0, "" if poor else _stuck(note), note)
+
+    def _exact(self, objective: Objective) -> bool:
+        """Whether the present Jacobian was differenced here, on both sides."""
+        return objective.problem.exact_jacobian or (self._age == 0 and self._change <= ONE_SIDED)
+
     def state(self) -> dict[str, Any]:
-        """Point, residuals and damping."""
-        return {"z": self._z, "r": self._r, "damping": self._damping, "growth": self._growth}
+        """Point, residuals, Jacobian and damping."""
+        return {
+            "z": self._z,
+            "r": self._r,
+            "limits": self._limits,
+            "J": self._J,
+            "age": self._age,
+            "change": self._change,
+            "damping": self._damping,
+            "growth": self._growth,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from a `state`."""
-        self._z, self._r = state["z"], state["r"]
+        self._z, self._r, self._J = state["z"], state["r"], state["J"]
+        self._limits = state["limits"]
+        self._age, self._change = state["age"], state["change"]
         self._damping, self._growth = state["damping"], state["growth"]
 
 

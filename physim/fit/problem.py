@@ -157,30 +157,29 @@ class Objective:
             raise Rejected("the loss or its gradient is not finite at these parameters.")
         return value, gradient
 
-    def curvature(self, f: Tensor) -> Tensor:
-        """Factor by which each robust residual's row counts in J^T J, (m,).
+    def limits(self, count: int) -> Tensor:
+        """Entry of each of `count` robust residuals beyond which its loss grows linearly, (m,); known after a run."""
+        found = torch.cat([self._limits[r] for r in self.recordings])
+        return torch.cat([found, torch.full((count - len(found),), math.inf, dtype=found.dtype)])
 
-        Beyond its limit d, Huber's loss is d |r| - d^2/2, and f = sign(r) sqrt(2 d |r| - d^2): steps from J_f^T J_f
-        would be twice too long there. Iteratively reweighted least squares has the Hessian J_r^T (d/|r|) J_r, which
-        is J_f^T J_f with rows multiplied by 2 f^2 / (f^2 + d^2).
-        """
-        limits = torch.cat([self._limits[r] for r in self.recordings])
-        limits = torch.cat([limits, torch.full((len(f) - len(limits),), math.inf, dtype=f.dtype)])
-        return torch.where(f.abs() > limits, 2.0 * f**2 / (f**2 + limits.clamp_max(1e150) ** 2), 1.0)
+    def jacobian(self, z: Tensor, here: Tensor, step: float, *, central: bool = True) -> Tensor:
+        """d(residuals)/dz at `z`, (m, k): by autograd where cheap, else by differences of `step`.
 
-    def jacobian(self, z: Tensor, here: Tensor, step: float) -> Tensor:
-        """d(residuals)/dz at `z`, (m, k): by autograd where cheap, else by central differences of `step`.
-
-        Where one side of a difference fails, the other side and `here` (the residuals at `z`) are used.
+        Where one side of a difference fails, the other side and `here` (the residuals at `z`) are used; so they are
+        with one-sided differences, `central=False`, at half the cost and an error of the order of `step`.
 
         Raises:
             Rejected: the simulation fails on both sides.
         """
         if self.problem.exact_jacobian:
             return torch.autograd.functional.jacobian(self._all, z)  # type: ignore[return-value]
-        moves = [s * step * torch.eye(len(z), dtype=z.dtype)[i] for i in range(len(z)) for s in (1.0, -1.0)]
+        sides = (1.0, -1.0) if central else (1.0,)
+        moves = [s * step * torch.eye(len(z), dtype=z.dtype)[i] for i in range(len(z)) for s in sides]
         points = [self.clip(z + m) for m in moves]
         values = self.residuals(points)
+        if not central:
+            points = [p for point in points for p in (point, z)]
+            values = [v for value in values for v in (value, here)]
         columns = []
         for i, index in enumerate(self.free.tolist()):
             plus, minus = values[2 * i], values[2 * i + 1]

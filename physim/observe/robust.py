@@ -25,3 +25,17 @@ def huber_residual(r: Tensor, delta: float | None = HUBER_DELTA) -> Tensor:
     # The square root must not see values inside, where its argument may vanish and its derivative blow up.
     tail = torch.sqrt(2.0 * delta * torch.where(outside, size, delta) - delta**2)
     return torch.where(outside, torch.sign(r) * tail, r)
+
+
+def huber_curvature(f: Tensor, limits: Tensor) -> Tensor:
+    """Factor by which the rows of robust residuals `f` count in J_f^T J_f, (m,).
+
+    Beyond its limit d, Huber's loss is d |r| - d^2/2 and f = sign(r) sqrt(2 d |r| - d^2): Gauss-Newton steps from
+    J_f^T J_f would be twice too long there. Iteratively reweighted least squares has the Hessian
+    J_r^T (d/|r|) J_r, which is J_f^T J_f with rows multiplied by 2 f^2 / (f^2 + d^2).
+
+    Args:
+        f: robust residuals, (m,).
+        limits: |f| beyond which the loss is linear, infinite for squares, (m,).
+    """
+    return torch.where(f.abs() > limits, 2.0 * f**2 / (f**2 + limits.clamp_max(1e150) ** 2), 1.0)
