@@ -17,6 +17,7 @@ from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.solver import SolverMPM
 
 DX = 0.1
+DAMPED = {"E": 2e4, "nu": 0.3, "viscosity": 100.0}
 
 
 def elastic(**values: object) -> Material:
@@ -258,3 +259,27 @@ def test_stable_dt_follows_the_wave_speed_and_holds() -> None:
     with torch.no_grad():
         end = rollout(shaken, shaken.initial_state(), dt=dt, steps=500, every=500).final
     assert float(end.v.abs().max()) < 0.3
+
+
+def test_a_resting_body_presses_on_the_floor_with_its_weight() -> None:
+    floor = Collider.plane((0.0, 0.3, 0.0), (0.0, 1.0, 0.0), name="floor")
+    sim = solver(
+        2,
+        material=Material("neo_hookean", "kelvin_voigt", rho0=1000.0, values=DAMPED),
+        colliders=[floor],
+        gravity=(0.0, -9.81, 0.0),
+    )
+    with torch.no_grad():
+        path = rollout(sim, sim.initial_state(), dt=1e-3, steps=2000, save=lambda s: sim.collider_forces(s, 1e-3))
+    force = torch.stack(path.saved)[-500:].mean(0)
+    assert force[0].numpy() == pytest.approx([0.0, -9.81 * float(sim.model.mass.sum()), 0.0], rel=1e-3, abs=0.1)
+
+
+def test_a_node_on_a_surface_is_inside_it_whatever_the_rounding() -> None:
+    ends = []
+    for shift in (-1e-9, 0.0, 1e-9):
+        floor = Collider.plane((0.0, 0.4 + shift, 0.0), (0.0, 1.0, 0.0), contact=Contact.STICK)
+        sim = solver(2, colliders=[floor], gravity=(0.0, -9.81, 0.0))
+        with torch.no_grad():
+            ends.append(rollout(sim, sim.initial_state(), dt=1e-3, steps=50, every=50).final.x)
+    assert torch.equal(ends[0], ends[1]) and torch.equal(ends[1], ends[2])

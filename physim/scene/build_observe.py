@@ -24,7 +24,7 @@ from physim.scene.tables import Table
 # Width of a soft front in particle spacings.
 SOFT = 0.5
 
-# What a solver calls its function from a state to the forces on its colliders [N], (c, 3), if it has one.
+# What a solver calls its function from a state and the substep to the forces on its colliders [N], (c, 3), if any.
 FORCES = "collider_forces"
 
 
@@ -70,7 +70,7 @@ def see(built: Built) -> Callable[[Any], Snapshot]:
     forces = getattr(solver, FORCES, None) if wanted else None
 
     def snapshot(state: Any) -> Snapshot:
-        return Snapshot(solver.particles(state).x, forces(state) if forces else None)
+        return Snapshot(solver.particles(state).x, forces(state, built.dt) if forces else None)
 
     return snapshot
 

@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 # A coordinate that differs from a whole number of cells by less than this is taken as whole.
 WHOLE = 1e-6
 
-# A wall that pushes only reaches this share of a cell into the domain, so that nodes exactly on its plane belong to it
-# whatever the rounding of their positions.
-SKIN = 1e-4
-
 CONTACTS = {
     "stick": Contact.STICK,
     "slip": Contact.SLIP,
@@ -163,7 +159,7 @@ def make_walls(spec: ScenePart, grid: Grid) -> tuple[list[Wall], list[Collider]]
             continue
         point, normal = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
         normal[axis] = -1.0 if upper else 1.0
-        point[axis] = at + normal[axis] * SKIN * grid.dx
+        point[axis] = at
         contact = CONTACTS[part.type]
         options: dict[str, Any] = {"contact": contact, "friction": part.friction, "velocity": velocity}
         planes.append(Collider.plane(point, normal, name=side, **options))

@@ -23,8 +23,8 @@ from physim.solvers.mpm.boundary import (
 )
 
 # Bound when a kernel is built: dimensions, stencil layers along z, kind of transfer, images per axis (2 with mirrored
-# walls), the geometry of each collider, and a law's sizes and functions.
-DIM, LAYERS, BLEND, SIDES, PARAMS, HISTORY = 3, 3, 0, 1, 0, 0
+# walls), whether contact forces are summed, the geometry of each collider, and a law's sizes and functions.
+DIM, LAYERS, BLEND, SIDES, FORCES, PARAMS, HISTORY = 3, 3, 0, 1, 0, 0, 0
 KINDS = ()
 params = history = stress_of = project_of = None
 
@@ -173,6 +173,7 @@ def grid_update(
     mass_floor: real,
     grid_v: wp.array3d(dtype=vec3),
     grid_u: wp.array3d(dtype=vec3),
+    contact_force: wp.array(dtype=vec3),
 ):
     """Nodal velocity from momentum, with gravity, mirrored walls and colliders; `grid_u` is the one before forces."""
     i, j, k = wp.tid()
@@ -245,7 +246,10 @@ def grid_update(
         if hit[3] < real(1e-4) * dx:
             n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])
             surface = velocity[c] + wp.cross(spin[c], node - at)
-            vel = contact_velocity(vel, surface, n, collider_mode[c], collider_friction[c])
+            free = vel
+            vel = contact_velocity(free, surface, n, collider_mode[c], collider_friction[c])
+            if wp.static(FORCES == 1):
+                wp.atomic_add(contact_force, c, (m / dt) * (free - vel))
     grid_v[i, j, k] = vel
 
 

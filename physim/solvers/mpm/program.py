@@ -38,7 +38,11 @@ def transfer_kernels(
     sides = 2 if walls else 1
     module = f"physim_grid_{kind}_{sides}_{''.join(map(str, colliders))}"
     bound = {"KINDS": colliders, "SIDES": sides, "BLEND": int(blend)}
-    return made | {"grid_update": kernel(kernels.grid_update, precision, module=module, **bound)}
+    made["grid_update"] = kernel(kernels.grid_update, precision, module=module, FORCES=0, **bound)
+    made["grid_forces"] = kernel(
+        kernels.grid_update, precision, module=module + "_forces", differentiable=False, FORCES=1, **bound
+    )
+    return made
 
 
 def law_kernels(material: Material, precision: Precision) -> dict[str, wp.Kernel]:
@@ -99,6 +103,7 @@ class Workspace:
             # The two fields that only a blended transfer uses shrink to one node otherwise.
             extra = grid.shape if blend > 0 else (1, 1, 1)
             made |= {name: wp.zeros(extra, dtype=p.vec3, device=self.device) for name in ("impulse", "grid_u")}
+            made["contact_force"] = wp.zeros(max(1, len(shapes)), dtype=p.vec3, device=self.device)
             made |= volume_scratch(p, self.filtered, n, grid.shape, self.device)
             return made
 
@@ -146,6 +151,17 @@ class Substep:
         """Run the stages forward."""
         for stage in self._stages(state, out, inputs, k):
             stage.forward()
+
+    def contact_forces(self, state: Arrays, inputs: Arrays) -> wp.array:
+        """Force [N] of the material on each collider during the substep that starts at `state`."""
+        force = self.work.scratch["contact_force"]
+        force.zero_()
+        for stage in self._stages(state, state, inputs, 0):
+            if stage.name == "grid_update":
+                stage.forward(self.work.kernels["grid_forces"])
+                break
+            stage.forward()
+        return force
 
     def substep_adjoint(
         self,
@@ -242,7 +258,7 @@ class Substep:
                     *motion,
                     *fixed(p.real(k * self.dt), work.mass_floor),
                 ],
-                temp("grid_v", "grid_u"),
+                temp("grid_v", "grid_u", "contact_force"),
             )
         )
         stages.append(
@@ -322,13 +338,13 @@ class _Stage:
         self.name, self._kernel, self._dim, self._device = name, kernel, dim, device
         self._inputs, self._outputs, self._clear, self._adjoint = inputs, outputs, clear, adjoint
 
-    def forward(self) -> None:
-        """Launch the kernel."""
+    def forward(self, variant: wp.Kernel | None = None) -> None:
+        """Launch the kernel, or a variant of it with the same arguments."""
         values, outputs = [v for v, _ in self._inputs], [v for v, _ in self._outputs]
         if self._clear:
             for array in outputs:
                 array.zero_()
-        wp.launch(self._kernel, self._dim, values, outputs, device=self._device, record_tape=False)
+        wp.launch(variant or self._kernel, self._dim, values, outputs, device=self._device, record_tape=False)
 
     def backward(self) -> None:
         """Add the vector-Jacobian products to the adjoints of the inputs."""

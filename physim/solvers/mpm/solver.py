@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import warp as wp
 from torch import Tensor
 
-from physim.bridge import run_segment
+from physim.bridge import on_stream_of, run_segment, to_warp
 from physim.checks import check_finite, check_shape
 from physim.errors import InputError
 from physim.laws.stability import stable_substep
@@ -109,6 +110,21 @@ class SolverMPM:
         out = run_segment(program, substeps, now, self._inputs(state, control), keep=keep)
         h = out["h"] if state.h.shape[1] else state.h
         return ParticleState(out["x"], out["v"], out["C"], out["F"], h, t=state.t + substeps * dt)
+
+    def collider_forces(self, state: ParticleState, dt: float, control: Control | None = None) -> Tensor:
+        """Force of the material on each collider [N], (c, 3), over the next substep of `dt` [s]; carries no gradient.
+
+        In two dimensions per metre of depth [N/m].
+        """
+        control = control or self.model.control_at(state.t)
+        program = self._workspace(state).program(dt, state.t)
+        history = state.h if state.h.shape[1] else state.x.new_zeros(state.x.shape[0], 1)
+        now = {"x": state.x, "v": state.v, "C": state.C, "F": state.F, "h": history}
+        arrays = {n: to_warp(t.contiguous(), program.state_types[n]) for n, t in now.items()}
+        given = {n: to_warp(t.contiguous(), program.input_types[n]) for n, t in self._inputs(state, control).items()}
+        with on_stream_of(state.x):
+            force = wp.to_torch(program.contact_forces(arrays, given)).clone()
+        return force[: len(self.model.colliders)]
 
     def _inputs(self, state: ParticleState, control: Control) -> dict[str, Tensor]:
         gravity = self.model.gravity
