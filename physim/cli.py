@@ -62,10 +62,20 @@ def fit(
 
     loaded = load_scene(scene, set_, data=data)
     warn(loaded.warnings)
-    result = fit_scene(loaded, out=out, resume=folder if folder is not None else resume, threads=threads)
+    result = fit_scene(
+        loaded, out=out, resume=folder if folder is not None else resume, threads=threads, draw=drawn
+    )
     for line in result.lines():
         say(line)
     say(f"results in {result.folder}; open {result.folder}/report.html")
+
+
+def drawn(folder: Path) -> dict[str, bytes]:
+    """A film and a picture of the frames in a result folder, the picture as PNG bytes by caption."""
+    from physim.view.run_folder import film_of, picture_of
+
+    film_of(folder)
+    return {"The fitted simulation at its last frame; the film is rollout.mp4.": picture_of(folder).read_bytes()}
 
 
 @app.command

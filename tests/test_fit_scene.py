@@ -158,3 +158,15 @@ def test_treloar_fit_reaches_the_published_quality(tmp_path):
     assert result.verdict.ok
     assert read_material_file(result.folder / "material.yaml").law == "ogden_3"
     assert "equibiaxial" in (result.folder / "report.html").read_text()
+
+
+def test_drawing_gets_frames_and_fills_the_report(scene_file, tmp_path):
+    seen = []
+
+    def draw(folder):
+        seen.extend(sorted(p.name for p in (folder / "frames").iterdir()))
+        return {"a caption": b"\x89PNG"}
+
+    result = fit_scene(scene_file, ["fit.iterations=1"], out=tmp_path, quiet=True, draw=draw)
+    assert len(seen) == 16 and (result.folder / "bodies.safetensors").exists()
+    assert "a caption" in (result.folder / "report.html").read_text()

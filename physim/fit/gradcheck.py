@@ -15,53 +15,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physim.fit.differences import Difference
+from physim.fit.differences import compare as differences
 from physim.scene.build import Built, build
 from physim.scene.loader import load_scene
 from physim.sim.rollout import rollout
 from physim.sim.state import Control
 
-# Agreement asked for where the loss is smooth, and steps of the difference quotients relative to a natural size.
+# Agreement asked for where the loss is smooth.
 BAR = 1e-6
-STEPS = (1e-4, 1e-5, 2e-6)
 # Below this share of the largest directional derivative there is no effect worth differentiating.
 SILENT = 1e-9
-# Rounding of the loss, relative to the sum of its terms' sizes, over the rollout.
-ROUNDOFF = 1e-15
+WRONG = "WRONG"
 
 
 @dataclass(frozen=True)
 class GradientRow:
-    """One directional derivative.
-
-    Attributes:
-        scene: name of the scene.
-        quantity: what was varied.
-        adjoint: derivative from the backward pass.
-        difference: central difference with the smaller step.
-        other: central difference with the larger step.
-        error: relative difference of adjoint and difference.
-        verdict: `ok`, `ok (to rounding)`, `no effect`, `kink` or `WRONG`.
-    """
+    """One directional derivative of a scene: `ok`, `ok (to rounding)`, `no effect`, a kink, or WRONG."""
 
     scene: str
-    quantity: str
-    adjoint: float
-    difference: float
-    other: float
-    error: float
+    found: Difference
     verdict: str
 
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong; a named kink is not an error."""
-        return self.verdict != "WRONG"
+        return self.verdict != WRONG
 
     def __str__(self) -> str:
-        """One line of the table."""
-        text = f"{self.scene:24} {self.quantity:28} {self.adjoint:+.9e} {self.difference:+.9e} {self.error:9.1e}  "
-        return text + (
-            f"kink: {self.other:+.6e} with the larger step" if self.verdict == "kink" else self.verdict
-        )
+        """One line of the table: adjoint, central difference, relative error, verdict."""
+        d = self.found
+        return f"{self.scene:18} {d.name:28} {d.gradient:+.9e} {d.fine:+.9e} {d.error:9.1e}  {self.verdict}"
 
 
 def check_gradients(
@@ -96,10 +80,12 @@ def compare(built: Built, *, at: float, substeps: int, seed: int) -> Iterator[Gr
     # A loss in units of dx keeps the difference quotients' rounding near 1e-16 divided by their step.
     scale = 1.0 / model.grid.dx
 
-    def loss(values: dict[str, Tensor]) -> Tensor:
+    amounts = {k.name: torch.zeros((), dtype=torch.float64, requires_grad=True) for k in knobs}
+
+    def loss() -> Tensor:
         state, twist, gravity = start, control, None
         for knob in knobs:
-            state, twist, gravity = knob.apply(values[knob.name], state, twist, gravity)
+            state, twist, gravity = knob.apply(amounts[knob.name], state, twist, gravity)
         now = twist if gravity is None else dataclasses.replace(twist, acceleration=gravity)
         half = max(1, substeps // 2)
         middle = solver.advance(state, now, built.dt, half)
@@ -107,40 +93,22 @@ def compare(built: Built, *, at: float, substeps: int, seed: int) -> Iterator[Gr
         moved = [solver.particles(s).x - points for s in (middle, end)]
         return scale * ((weights * moved[1]).sum() + (weights.flip(0) * moved[0]).sum())
 
-    zero = {k.name: torch.zeros((), dtype=torch.float64, requires_grad=True) for k in knobs}
     raw = [p for m in model.materials for p in m.raw.values()]
-    grads = torch.autograd.grad(loss(zero), [*zero.values(), *raw], allow_unused=True)
-    names = [k.name for k in knobs]
-    adjoints = dict(zip(names, (0.0 if g is None else float(g) for g in grads), strict=False))
-    quotients = {k.name: tuple(_quotient(loss, zero, k.name, h) for h in STEPS) for k in knobs}
-    for name, value, grad in zip(_raw_names(built), raw, grads[len(names) :], strict=True):
-        adjoints[name] = 0.0 if grad is None else float(grad.sum())
-        quotients[name] = tuple(_parameter_quotient(loss, zero, value, h) for h in STEPS)
-    largest = max(abs(a) for a in adjoints.values())
-    terms = scale * float((weights.abs() * (points - points.mean(dim=0)).abs()).sum())
-    for name, adjoint in adjoints.items():
-        yield judge(built.scene.name, name, adjoint, quotients[name], largest, ROUNDOFF * terms / STEPS[-1])
+    leaves = {**amounts, **dict(zip(_raw_names(built), raw, strict=True))}
+    found = differences(loss, {name: (leaf, 1.0) for name, leaf in leaves.items()}, seed=seed)
+    largest = max(abs(d.gradient) for d in found)
+    for difference in found:
+        yield GradientRow(built.scene.name, difference, _verdict(difference, largest))
 
 
-def judge(
-    scene: str, quantity: str, adjoint: float, quotients: tuple[float, ...], largest: float, noise: float
-) -> GradientRow:
-    """Compare one adjoint with its difference quotients, which rounding spoils by `noise`."""
-    coarse, fine = quotients[0], quotients[-1]
-    size = max(abs(adjoint), abs(fine))
-    error = abs(adjoint - fine) / size if size > 0 else 0.0
-    closest = min(abs(adjoint - q) for q in quotients) / size if size > 0 else 0.0
-    if size <= SILENT * largest:
-        verdict = "no effect"
-    elif closest <= BAR:
-        verdict = "ok"
-    elif closest * size <= noise:
-        verdict = "ok (to rounding)"
-    elif abs(coarse - fine) > 0.1 * abs(adjoint - fine):
-        verdict = "kink"
-    else:
-        verdict = "WRONG"
-    return GradientRow(scene, quantity, adjoint, fine, coarse, min(error, closest), verdict)
+def _verdict(found: Difference, largest: float) -> str:
+    if max(abs(found.gradient), abs(found.fine)) <= SILENT * largest:
+        return "no effect"
+    if found.error <= BAR:
+        return "ok"
+    if found.agrees(BAR):
+        return "ok (to rounding)"
+    return f"kink: {found.coarse:+.6e} with the larger step" if found.kink else WRONG
 
 
 Applied = tuple[Any, Control, Tensor | None]
@@ -206,22 +174,3 @@ def _move(name: str, direction: Tensor, a: Tensor, s: Any, c: Control, g: Tensor
 def _raw_names(built: Built) -> list[str]:
     names = list(built.scene.materials)
     return [f"{names[i]}.{key}" for i, m in enumerate(built.model.materials) for key in m.raw]
-
-
-def _quotient(loss: Callable, zero: dict[str, Tensor], name: str, step: float) -> float:
-    def at(amount: float) -> float:
-        with torch.no_grad():
-            return float(loss({**zero, name: torch.tensor(amount, dtype=torch.float64)}))
-
-    return (at(step) - at(-step)) / (2 * step)
-
-
-def _parameter_quotient(loss: Callable, zero: dict[str, Tensor], raw: Tensor, step: float) -> float:
-    kept = raw.detach().clone()
-    values = []
-    with torch.no_grad():
-        for sign in (1.0, -1.0):
-            raw.copy_(kept + sign * step)
-            values.append(float(loss(zero)))
-        raw.copy_(kept)
-    return (values[0] - values[1]) / (2 * step)

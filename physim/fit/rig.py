@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -79,6 +79,19 @@ class Rig:
         compared = [o.compare(times, s, delay=d) for o, s, d in zip(observed, series, delays, strict=True)]
         return [c.named(f"{self.label}.{c.name}" if self.label else c.name) for c in compared]
 
+    def play(self, raw: Tensor, keep: Callable[[Built, Any], None]) -> Built:
+        """Simulate the whole duration at raw parameters, (p,), and hand every frame's state to `keep`."""
+        values = dict(zip(self.space.names, self.space.values(raw), strict=True))
+        built = self._build(values)
+        self._set_materials(built, values)
+        state = self._start(built, values)
+        dt, every, frames = self._steps(built, float("inf"))
+        with _gravity(built, values):
+            rollout(
+                built.solver, state, dt=dt, steps=frames * every, every=every, save=lambda s: keep(built, s)
+            )
+        return built
+
     def _build(self, values: dict[str, Tensor]) -> Built:
         wanted = tuple(float(values[n]) for n in self.rebuilt)
         if self._built is None or wanted != self._at:
@@ -135,7 +148,8 @@ class Rig:
             rung = math.ceil(2.0 ** (math.ceil(RUNGS * math.log2(every) - 1e-9) / RUNGS) - 1e-9)
             dt, every = dt * every / rung, rung
         # One frame more than needed keeps the last interpolation centred.
-        return dt, every, max(1, min(frames, math.ceil(last / (dt * every) - 1e-9) + 1))
+        needed = math.ceil(min(last / (dt * every), frames) - 1e-9) + 1
+        return dt, every, max(1, min(frames, needed))
 
 
 def is_rebuilt(name: str) -> bool:

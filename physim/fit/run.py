@@ -14,6 +14,7 @@ import torch
 
 from physim.errors import FitError, SimulationError
 from physim.fit.checkpoint import CheckpointStore
+from physim.fit.frames import write_frames
 from physim.fit.loop import Position, best_start, run_fit
 from physim.fit.material_file import write_materials
 from physim.fit.problem import Problem, caught, parallel
@@ -45,6 +46,7 @@ def fit_scene(
     resume: str | Path | bool | None = None,
     threads: int = 2,
     quiet: bool = False,
+    draw: Callable[[Path], dict[str, bytes]] | None = None,
 ) -> FitResult:
     """Fit a scene to its records.
 
@@ -56,6 +58,8 @@ def fit_scene(
         resume: the result folder of an interrupted fit, or True for the newest one of this scene in `out`.
         threads: simulations run at the same time.
         quiet: show no progress bar.
+        draw: given the result folder with the frames of the fitted simulation, returns PNG bytes by caption for the
+            report; no frames are written without it.
 
     Returns:
         Values, intervals, comparisons; `folder` is the result folder.
@@ -91,7 +95,7 @@ def fit_scene(
     result = replace(result, verdict=judge(scene, result))
     result = result.finished(folder, time.perf_counter() - began)
     if folder is not None:
-        write_results(scene, problem, result, folder)
+        write_results(scene, problem, result, folder, draw)
     return result
 
 
@@ -163,11 +167,21 @@ def judge(scene: Scene, result: FitResult) -> Verdict | None:
     return Verdict(part.meaning, values[0], part.value, part.tolerance, "") if values else None
 
 
-def write_results(scene: Scene, problem: Problem, result: FitResult, folder: Path) -> None:
-    """Write `result.json`, the fitted materials and the report."""
+def write_results(
+    scene: Scene,
+    problem: Problem,
+    result: FitResult,
+    folder: Path,
+    draw: Callable[[Path], dict[str, bytes]] | None = None,
+) -> None:
+    """Write `result.json`, the fitted materials, the frames of the first recording, and the report."""
     result.write_json(folder / "result.json")
     write_materials(scene, result, folder)
-    write_report(result, folder / "report.html")
+    pictures = {}
+    if draw is not None and isinstance(problem, SceneProblem):
+        write_frames(problem.rig(problem.recordings[0]), result.raw, folder)
+        pictures = draw(folder)
+    write_report(result, folder / "report.html", pictures=pictures)
     append_jsonl(folder / LOG, {"event": "end", "seconds": result.seconds, "values": result.values})
     if result.verdict is not None:
         v = result.verdict
