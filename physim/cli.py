@@ -224,16 +224,17 @@ def check_law(
 
 
 @check.command(name="grad")
-def check_grad(scene: SceneName, *, set_: Set = (), substeps: int = 40) -> None:
+def check_grad(scene: SceneName, *, set_: Set = (), at: float = 0.5, substeps: int = 40) -> None:
     """Compare the gradients of a scene with central differences in double precision.
 
     Args:
-        substeps: Length of the rollout that is differentiated.
+        at: Share of the scene's duration at which the differentiated rollout starts.
+        substeps: Length of that rollout.
     """
     quiet_warp()
     from physim.fit.gradcheck import check_gradients
 
-    report((str(row), row.ok) for row in check_gradients(scene, overrides=set_, substeps=substeps))
+    report((str(row), row.ok) for row in check_gradients(scene, overrides=set_, at=at, substeps=substeps))
 
 
 @material.command(name="plot")

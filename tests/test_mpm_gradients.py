@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from physim.fit.differences import compare
 from physim.laws.material import Material
 from physim.shapes import Mesh, distance_field
 from physim.sim.model import Collider, ColliderKind, Contact, Grid, Model, Wall, WallKind
 from physim.sim.rollout import rollout
 from physim.sim.state import Control
 from physim.solvers.mpm.solver import SolverMPM
-from tools.validation.differences import compare
 
 DX = 0.1
 BALL, BOX = ColliderKind.SPHERE, ColliderKind.BOX

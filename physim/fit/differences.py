@@ -59,6 +59,7 @@ def compare(
     *,
     steps: tuple[float, float] = (2e-5, 5e-6),
     seed: int = 0,
+    magnitude: float | None = None,
 ) -> list[Difference]:
     """Differences of a float64 loss along one random direction of each leaf.
 
@@ -67,10 +68,11 @@ def compare(
         leaves: tensors that require gradients, with the scale [own unit] in which the steps are taken.
         steps: the larger and the smaller relative step.
         seed: of the directions.
+        magnitude: sum of the sizes of the loss's terms, where they cancel; its rounding sets the noise.
     """
     value = loss()
     gradients = torch.autograd.grad(value, [t for t, _ in leaves.values()])
-    noise = ROUNDING * abs(float(value.detach())) / steps[1]
+    noise = ROUNDING * (abs(float(value.detach())) if magnitude is None else magnitude) / steps[1]
     draw = torch.Generator().manual_seed(seed)
     found = []
     for (name, (leaf, scale)), gradient in zip(leaves.items(), gradients, strict=True):

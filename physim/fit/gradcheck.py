@@ -95,7 +95,8 @@ def compare(built: Built, *, at: float, substeps: int, seed: int) -> Iterator[Gr
 
     raw = [p for m in model.materials for p in m.raw.values()]
     leaves = {**amounts, **dict(zip(_raw_names(built), raw, strict=True))}
-    found = differences(loss, {name: (leaf, 1.0) for name, leaf in leaves.items()}, seed=seed)
+    terms = scale * float((weights.abs() * points.abs()).sum())
+    found = differences(loss, {name: (leaf, 1.0) for name, leaf in leaves.items()}, seed=seed, magnitude=terms)
     largest = max(abs(d.gradient) for d in found)
     for difference in found:
         yield GradientRow(built.scene.name, difference, _verdict(difference, largest))

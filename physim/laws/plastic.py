@@ -92,8 +92,9 @@ def drucker_prager_2d_project(F_trial: mat33, h: history, f: mat33, elastic: ela
     """Mohr-Coulomb in the x-y plane: |dev tau| <= sqrt(2) (p sin phi + c cos phi), no dilation.
 
     The pressure p is -(tau_xx + tau_yy)/2. In strains: alpha = sin phi/sqrt(2) with the in-plane trace and stiffness
-    2 lam + 2 mu, so that plane strain slips at exactly phi. Trace and deviator are those of the 2x2 block; the body
-    must stay in the plane.
+    2 lam + 2 mu, so that plane strain yields at exactly phi. Without dilation a slope then starts to slide at
+    atan(sin phi), below phi, because shear happens at equal normal stresses (Davis 1968). Trace and deviator are those
+    of the 2x2 block; the body must stay in the plane.
     """
     eps = log_strain(F_trial)
     sine = wp.sin(theta[0])

@@ -36,6 +36,7 @@ class ScenePart(Part):
     dim: Literal[2, 3] = 3
     precision: Literal["single", "double"] = "single"
     blend: Annotated[float, Field(ge=0, lt=1)] | None = None
+    volume_filter: Annotated[float, Field(ge=0, lt=1)] | None = None
     grid: GridPart | None = None
     gravity: Acceleration = (0.0, 0.0, 0.0)
     time: TimePart | None = None

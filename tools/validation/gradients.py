@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from physim.fit.differences import compare
 from physim.laws.material import Material
 from physim.sim.model import Grid, Model, Wall, WallKind
 from physim.sim.rollout import rollout, substep_size
@@ -13,7 +14,6 @@ from physim.sim.state import ParticleState
 from physim.solvers.mpm.solver import SolverMPM
 from tools.validation.bars import LENGTH, SPEED, E, bar
 from tools.validation.bodies import lattice
-from tools.validation.differences import compare
 from tools.validation.gradient_scenes import SCENES
 from tools.validation.liquids import BLEND, compressed, liquid, ratio_at
 from tools.validation.report import Row, case, relative
