@@ -75,6 +75,7 @@ def read_run(folder: str | Path) -> tuple[Scene, Recording]:
         raise InputError(f"{folder}: there are no frames in {FRAMES}/.")
     frames = [load_file(f) for f in files]
     bodies = load_file(folder / BODIES)
+    scene = load_scene(folder / RESOLVED)
     recording = Recording(
         np.stack([f["x"] for f in frames]),
         [float(f["t"][0]) for f in frames],
@@ -83,9 +84,10 @@ def read_run(folder: str | Path) -> tuple[Scene, Recording]:
             "J": np.stack([f["J"] for f in frames]),
             "body": bodies["body"],
         },
+        {"body": ", ".join(scene.spec.bodies)},
         spacing=float(bodies["spacing"].min()),
     )
-    return load_scene(folder / RESOLVED), recording
+    return scene, recording
 
 
 def stage_of(scene: Scene, recording: Recording) -> Stage:
