@@ -11,7 +11,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from physim.fit.rig import Rig
-from physim.scene.build import Built
+from physim.scene.built import Built
 from physim.scene.run import BODIES, FRAMES
 from physim.scene.rundir import write_atomic
 

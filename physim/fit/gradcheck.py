@@ -17,7 +17,8 @@ from torch import Tensor
 
 from physim.fit.differences import Difference
 from physim.fit.differences import compare as differences
-from physim.scene.build import Built, build
+from physim.scene.build import build
+from physim.scene.built import Built
 from physim.scene.loader import load_scene
 from physim.sim.rollout import rollout
 from physim.sim.state import Control

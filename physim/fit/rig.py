@@ -15,8 +15,9 @@ from physim.fit.space import Space
 from physim.laws import Material
 from physim.observe.observer import reader, split
 from physim.observe.record import Comparison
-from physim.scene.build import Built, build, time_steps
+from physim.scene.build import build, time_steps
 from physim.scene.build_observe import make_gauges, make_observations, see
+from physim.scene.built import Built
 from physim.scene.loader import Scene
 from physim.scene.parameters import AXES
 from physim.sim.rollout import rollout
@@ -137,7 +138,7 @@ class Rig:
             v = v + step * (value - before).to(v)
         if hasattr(built.state, "v"):
             return built.state.replace(v=v)
-        return built.solver.initial_state(v=v)
+        return built.state.replace(w=built.solver.initial_state(v=v).w)
 
     def _steps(self, built: Built, last: float) -> tuple[float, int, int]:
         """Substep [s], substeps per frame, and the frames needed to reach `last` [s]."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,13 @@ import torch
 
 from physim.errors import InputError, StabilityError
 from physim.scene.build_bodies import BodyParticles, make_bodies
+from physim.scene.build_observe import make_gauges
 from physim.scene.build_space import make_colliders, make_grid, make_walls, solid_grid
+from physim.scene.built import Built
 from physim.scene.fields import padded
 from physim.scene.loader import Scene
 from physim.scene.materials import make_material
+from physim.scene.pose import posed
 from physim.scene.problems import Findings
 from physim.sim.model import Body, Grid, Model
 from physim.sim.rollout import check_dt, substep_size
@@ -24,55 +26,6 @@ DTYPES = {"single": torch.float32, "double": torch.float64}
 
 # Share of a cell that the fastest particle may cross in one substep, falling and colliders included.
 COURANT = 0.5
-
-
-@dataclass(frozen=True)
-class Built:
-    """A scene ready to be rolled out.
-
-    Attributes:
-        scene: where it came from.
-        model: grid, materials, walls, colliders.
-        solver: the discretisation.
-        state: the first state.
-        dt: substep [s].
-        steps: substeps in all.
-        every: substeps between frames.
-        bodies: particles by body, in the order of the model.
-        x0: first positions [m], (n, 3) float64.
-        warnings: what is allowed, and probably not meant.
-    """
-
-    scene: Scene
-    model: Model
-    solver: Any
-    state: Any
-    dt: float
-    steps: int
-    every: int
-    bodies: tuple[BodyParticles, ...]
-    x0: torch.Tensor
-    warnings: tuple[str, ...] = ()
-
-    def rows(self, body: str | None) -> torch.Tensor:
-        """Indices of the particles of one body, or of all, (m,)."""
-        if body is None:
-            return torch.arange(len(self.x0))
-        found = next(b for b in self.model.bodies if b.name == body)
-        return torch.arange(found.start, found.stop)
-
-    def summary(self) -> list[str]:
-        """What a user wants to know before a run."""
-        spec, grid = self.scene.spec, self.model.grid
-        limit = self.solver.stable_dt(self.state)
-        counts = ", ".join(f"{b.name} {len(b.x)}" for b in self.bodies)
-        return [
-            f"{self.scene.name}: sound; {spec.title}",
-            f"particles  {len(self.x0)} ({counts})",
-            f"grid       {' x '.join(map(str, grid.shape))} nodes of {grid.dx:g} m",
-            f"time       {self.steps} substeps of {self.dt:.4g} s (stable limit {limit:.4g} s), "
-            f"{self.steps // self.every} frames",
-        ]
 
 
 def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) -> Built:
@@ -108,7 +61,8 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) ->
     state = solver.initial_state()
     dt, every, frames = time_steps(scene, solver, state, v0)
     told = tuple(findings.warnings)
-    return Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, told)
+    built = Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, told)
+    return built if spec.pose is None else posed(built, make_gauges(built)[spec.pose.observe])
 
 
 def make_model(scene: Scene, grid: Grid, bodies: Sequence[BodyParticles], dtype: torch.dtype) -> Model:

@@ -16,8 +16,8 @@ from physim.observe.observer import reader
 from physim.observe.record import ORDERS, Observation
 from physim.observe.robust import HUBER_DELTA
 from physim.observe.tracks import Tracks
-from physim.scene.build import Built
 from physim.scene.build_space import make_shape
+from physim.scene.built import Built
 from physim.scene.fields import padded
 from physim.scene.tables import Table
 

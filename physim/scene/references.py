@@ -60,9 +60,23 @@ def _required(spec: ScenePart, findings: Findings) -> None:
         findings.add(("grid",), "needs `origin` and `upper` (or `size`): the region where material may be")
     if spec.solver == "mpm" and spec.loads:
         findings.add(("loads",), "loads need `solver: solid`")
+    if spec.pose is not None:
+        _pose(spec, findings)
     if spec.solver == "solid":
         for name in spec.colliders:
             findings.add(("colliders", name), "`solver: solid` has clamps and mirrored walls, no colliders; use mpm")
+
+
+def _pose(spec: ScenePart, findings: Findings) -> None:
+    """A deflected start needs a solid, gravity, and a reading of positions."""
+    assert spec.pose is not None
+    if spec.solver != "solid":
+        findings.add(("pose",), "a pose needs `solver: solid`")
+    if not any(spec.gravity):
+        findings.add(("pose",), "a pose is held by scaled gravity, and `gravity` is zero")
+    if known(findings, ("pose", "observe"), "observation", spec.pose.observe, spec.observe):
+        if isinstance(spec.observe[spec.pose.observe], ForcePart):
+            findings.add(("pose", "observe"), "expected an observation of positions, got a force")
 
 
 def _bodies(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from physim.scene.build import Built, build
+from physim.scene.build import build
 from physim.scene.build_observe import gauge_reader, make_gauges
+from physim.scene.built import Built
 from physim.scene.expectation import Verdict, verdict
 from physim.scene.loader import Scene
 from physim.scene.resolved import write_resolved

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from physim.scene.fields import Acceleration, Density, Part
 from physim.scene.spec_fit import FitPart, RecordingPart
 from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, TablePart
-from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, TimePart, WallsPart
+from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, PosePart, TimePart, WallsPart
 
 
 class MaterialPart(Part):
@@ -46,6 +46,7 @@ class ScenePart(Part):
     colliders: dict[str, ColliderPart] = Field(default_factory=dict)
     clamps: dict[str, ClampPart] = Field(default_factory=dict)
     loads: dict[str, LoadPart] = Field(default_factory=dict)
+    pose: PosePart | None = None
     observe: dict[str, ObservePart] = Field(default_factory=dict)
     data: dict[str, DataPart] = Field(default_factory=dict)
     tables: dict[str, TablePart] = Field(default_factory=dict)

@@ -268,6 +268,13 @@ class ClampPart(_OneShape):
     velocity: Velocity | None = None
 
 
+class PosePart(Part):
+    """Start at rest in the static shape of scaled gravity in which an observation reads `value` (`solver: solid`)."""
+
+    observe: str
+    value: Length
+
+
 class LoadPart(Part):
     """A mass without volume, a constant force, or both, that moves with a point of a body (`solver: solid`)."""
 

@@ -1,0 +1,61 @@
+"""A scene made into a model, a solver and a first state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from physim.scene.build_bodies import BodyParticles
+from physim.scene.loader import Scene
+from physim.sim.model import Model
+
+
+@dataclass(frozen=True)
+class Built:
+    """A scene ready to be rolled out.
+
+    Attributes:
+        scene: where it came from.
+        model: grid, materials, walls, colliders.
+        solver: the discretisation.
+        state: the first state.
+        dt: substep [s].
+        steps: substeps in all.
+        every: substeps between frames.
+        bodies: particles by body, in the order of the model.
+        x0: first positions [m], (n, 3) float64.
+        warnings: what is allowed, and probably not meant.
+    """
+
+    scene: Scene
+    model: Model
+    solver: Any
+    state: Any
+    dt: float
+    steps: int
+    every: int
+    bodies: tuple[BodyParticles, ...]
+    x0: torch.Tensor
+    warnings: tuple[str, ...] = ()
+
+    def rows(self, body: str | None) -> torch.Tensor:
+        """Indices of the particles of one body, or of all, (m,)."""
+        if body is None:
+            return torch.arange(len(self.x0))
+        found = next(b for b in self.model.bodies if b.name == body)
+        return torch.arange(found.start, found.stop)
+
+    def summary(self) -> list[str]:
+        """What a user wants to know before a run."""
+        spec, grid = self.scene.spec, self.model.grid
+        limit = self.solver.stable_dt(self.state)
+        counts = ", ".join(f"{b.name} {len(b.x)}" for b in self.bodies)
+        return [
+            f"{self.scene.name}: sound; {spec.title}",
+            f"particles  {len(self.x0)} ({counts})",
+            f"grid       {' x '.join(map(str, grid.shape))} nodes of {grid.dx:g} m",
+            f"time       {self.steps} substeps of {self.dt:.4g} s (stable limit {limit:.4g} s), "
+            f"{self.steps // self.every} frames",
+        ]
