@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -251,6 +252,11 @@ class Model(nn.Module):
             return torch.as_tensor(np.array(rows, dtype=float).reshape(count, *shape))
 
         return Control(tensor(position, 3), tensor(rotation, 3, 3), tensor(velocity, 3), tensor(spin, 3))
+
+    def next_change(self, t: float) -> float:
+        """Time [s] of the first keyframe after `t` [s], where a collider's velocity jumps; infinite without one."""
+        times = (time for c in self.colliders for time, _ in c.keyframes)
+        return min((time for time in times if time > t + 1e-9 * max(1.0, abs(t))), default=math.inf)
 
 
 def _turned(rotation: np.ndarray, angle: np.ndarray) -> np.ndarray:

@@ -74,19 +74,20 @@ def rollout(
     """Advance `state` by `steps` substeps of `dt` and record `save(state)` every `every` substeps.
 
     Gradients flow from anything saved, and from the final state, to the initial state, the model's parameters
-    and the control. States are kept at segment boundaries and recomputed in between, so that memory grows with
-    the square root of the horizon; `memory` (bytes, or "auto" for 256 MiB) allows keeping everything where that
-    is small.
+    and the control. States are kept at segment boundaries and recomputed in between: memory grows with the square
+    root of the horizon, or with the number of records where these are more; `memory` (bytes, or "auto" for 256 MiB)
+    allows keeping everything where that is small.
 
     Args:
         solver: the discretisation.
         state: where to start.
         dt: substep [s].
         steps: number of substeps.
-        control: control as a function of time [s]; the model's own prescribed motion unless given.
+        control: control as a function of time [s], asked for at least every `every` substeps (more often where
+            memory is short) and held in between; the model's own prescribed motion unless given.
         save: what to record; positions of the material points unless given.
         every: substeps between records; the start is recorded too.
-        memory: budget [bytes] for states kept for the backward pass.
+        memory: states [bytes] up to which all of them are kept for the backward pass; not a limit.
         strict: raise on failure; otherwise the trajectory ends early and carries the status.
         progress: called with (done, total) substeps.
 
@@ -113,6 +114,10 @@ def rollout(
                 count = min(length, target - done)
                 at = state.t  # type: ignore[attr-defined]
                 now = control(at) if control else solver.model.control_at(at)
+                if control is None:
+                    # A segment has one velocity per collider, so that it ends where a keyframe changes it.
+                    until = (solver.model.next_change(at) - at) / dt
+                    count = max(1, math.ceil(min(until, count) - 1e-6))
                 try:
                     state = solver.advance(state, now, dt, count, keep=keep)
                 except RolloutFailure as error:
