@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 import warp as wp
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from physim.errors import GradientError
 from physim.numeric import PRECISIONS, Precision
@@ -145,6 +146,7 @@ class _Segment(torch.autograd.Function):
         return tuple(last[n].clone() for n in names[0])
 
     @staticmethod
+    @once_differentiable  # a second derivative would silently miss what passes through the kernels
     def backward(ctx: Any, *cotangents: Tensor) -> tuple:
         program, count, names = ctx.program, ctx.count, ctx.names
         state, inputs = _split(names, ctx.saved_tensors)
@@ -162,6 +164,7 @@ class _Segment(torch.autograd.Function):
             found = [*adj_state.values(), *adj_inputs.values()]
             if not all(bool(torch.isfinite(t).all()) for t in found):
                 _sweep(program, count, store, arrays, state, inputs, given, probe=True)
+                raise GradientError("non-finite gradient, in one of two sweeps only: lower dt, or run in float64.")
         ctx.store = None
         return (
             None,
