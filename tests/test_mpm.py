@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physim.errors import GradientError, InputError
 from physim.laws.material import Material
-from physim.sim.model import Body, Collider, Contact, Grid, Model, Wall, WallKind
+from physim.sim.model import Body, Collider, ColliderKind, Contact, Grid, Model, Wall, WallKind
 from physim.sim.rollout import rollout
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.solver import SolverMPM
@@ -143,6 +143,31 @@ def test_memory_changes_nothing() -> None:
         found.append(torch.autograd.grad(loss, [v, material.raw["E"]]))
     for kept, again in zip(*found, strict=True):
         assert torch.allclose(kept, again, rtol=1e-13, atol=0)
+
+
+def test_a_keyframe_inside_a_segment_is_not_overrun() -> None:
+    """A press that stops within a record: nothing depends on how often records or segments begin."""
+    stops = ((0.0, (0.5, 0.25, 0.0)), (0.013, (0.5, 0.45, 0.0)))
+    press = Collider(ColliderKind.BOX, (0.5, 0.15, 0.5), contact=Contact.STICK, keyframes=stops)
+    made = solver(2, colliders=[press])
+    ends = [rollout(made, made.initial_state(), dt=1e-3, steps=20, every=every).final.x for every in (1, 20)]
+    assert float((ends[0] - made.initial_state().x).abs().max()) > 0.01
+    assert float((ends[0] - ends[1]).abs().max()) < 1e-12
+
+
+def test_a_second_derivative_is_refused() -> None:
+    v = torch.zeros(16, 3, dtype=torch.float64).requires_grad_()
+    made = solver(2, v=v)
+    end = made.step(made.initial_state(), None, 1e-4)
+    (slope,) = torch.autograd.grad((end.x**2).sum(), v, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_parameters_per_particle_must_be_as_many_as_particles() -> None:
+    made = solver(2, material=elastic(E=torch.full((5,), 1e4, dtype=torch.float64)))
+    with pytest.raises(InputError, match="parameters of 'body'"):
+        made.step(made.initial_state(), None, 1e-4)
 
 
 def test_parameters_per_particle_have_a_gradient_each() -> None:

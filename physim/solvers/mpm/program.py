@@ -11,7 +11,7 @@ import warp as wp
 from torch import Tensor
 
 from physim.bridge import Arrays, Probe, precision_of, to_warp
-from physim.laws.material import Material
+from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
 from physim.sim.trajectory import RolloutFailure, Status
@@ -45,17 +45,18 @@ def transfer_kernels(
     return made
 
 
-def law_kernels(material: Material, precision: Precision) -> dict[str, wp.Kernel]:
-    """Stress and return-mapping kernels of one material's composition."""
-    size, history = len(material.names), material.history_size
+@cache
+def law_kernels(laws: Composition, precision: Precision) -> dict[str, wp.Kernel]:
+    """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
+    size, history = len(laws.names), laws.history_size
     bound = {
         "params": precision.vector(size),
         "history": precision.vector(max(1, history)),
         "PARAMS": size,
         "HISTORY": history,
     }
-    module = "physim_law_" + material.composition
-    stress_of, project_of = material.stress_function(precision), material.project_function(precision)
+    module = "physim_law_" + laws.name
+    stress_of, project_of = laws.stress_function(precision), laws.project_function(precision)
     return {
         "stress": kernel(kernels.stress, precision, module=module, stress_of=stress_of, **bound),
         "project": kernel(kernels.project, precision, module=module, project_of=project_of, **bound),
@@ -74,7 +75,7 @@ class Workspace:
         grid = model.grid
         shapes = tuple(int(c.kind) for c in model.colliders)
         self.kernels = transfer_kernels(p, grid.dim, shapes, walls=bool(model.walls), blend=blend > 0)
-        self.laws = [law_kernels(m, p) for m in model.materials]
+        self.laws = [law_kernels(m.laws, p) for m in model.materials]
         self.inelastic = any(m.inelastic is not None for m in model.materials)
         self.blend, self.mass_floor, self.volume_filter = p.real(blend), p.real(mass_floor), p.real(volume_filter)
         liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]

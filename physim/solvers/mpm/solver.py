@@ -135,6 +135,10 @@ class SolverMPM:
         if not self.model.colliders:
             motion = {n: t.new_zeros(1, *t.shape[1:]) for n, t in motion.items()}
         thetas = {f"theta_{i}": m.theta() for i, m in enumerate(self.model.materials)}
+        for body in self.model.bodies:
+            theta = thetas[f"theta_{body.material}"]
+            if theta.shape[0] > 1:
+                check_shape(f"parameters of '{body.name}'", theta, (body.stop - body.start, None))
         return {n: t.to(state.x) for n, t in {"gravity": gravity.reshape(1, 3), **motion, **thetas}.items()}
 
     def _workspace(self, state: ParticleState) -> Workspace:

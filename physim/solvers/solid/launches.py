@@ -10,7 +10,7 @@ import warp as wp
 from torch import Tensor
 
 from physim.bridge import Arrays, precision_of
-from physim.laws.material import Material
+from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
 from physim.solvers.solid import adjoints, kernels
@@ -46,11 +46,12 @@ def grid_kernels(precision: Precision, dim: int, rate: bool, bar: bool, motion: 
     }
 
 
+@cache
 def law_kernels(
-    material: Material, precision: Precision, dim: int, rate: bool, bar: bool
+    laws: Composition, precision: Precision, dim: int, rate: bool, bar: bool
 ) -> dict[str, wp.Kernel]:
-    """Stress and return-mapping kernels of one material's composition."""
-    size, history = len(material.names), material.history_size
+    """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
+    size, history = len(laws.names), laws.history_size
     bound = {
         "params": precision.vector(size),
         "history": precision.vector(max(1, history)),
@@ -61,8 +62,8 @@ def law_kernels(
         "BAR": int(bar),
         "SHARE": wp.constant(precision.real(1.0 / dim)),
     }
-    module = f"physim_solid_law_{dim}d_{int(rate)}{int(bar)}_{material.composition}"
-    stress_of, project_of = material.stress_function(precision), material.project_function(precision)
+    module = f"physim_solid_law_{dim}d_{int(rate)}{int(bar)}_{laws.name}"
+    stress_of, project_of = laws.stress_function(precision), laws.project_function(precision)
     return {
         "stress": kernel(kernels.stress, precision, module=module, stress_of=stress_of, **bound),
         "project": kernel(kernels.project, precision, module=module, project_of=project_of, **bound),
@@ -133,7 +134,7 @@ class Workspace:
         self.rate = self.inelastic or any(m.viscous is not None for m in model.materials)
         motion, bar = bool((conditions.collider >= 0).any()), bool((beta > 0).any())
         self._kernels = grid_kernels(p, dim, self.rate, bar, motion)
-        self._laws = [law_kernels(m, p, dim, self.rate, bar) for m in model.materials]
+        self._laws = [law_kernels(m.laws, p, dim, self.rate, bar) for m in model.materials]
         self.elements, self.nodes, self.n = len(stencil.rows), len(stencil.nodes), len(stencil.order)
         self._groups = len(conditions.first) - 1
         self._constants = self._constant_arrays(conditions, mass, beta)
