@@ -62,6 +62,19 @@ class Material(nn.Module):
         self._fixed: list[str] = []
         for name, param in self.table.items():
             self._put(param, given.get(name, param.default))
+        self._check_moduli()
+
+    def _check_moduli(self) -> None:
+        """Raise `InputError` where two constants, each allowed alone, make no finite elastic solid together."""
+        shear, bulk = self.elastic.moduli(self.theta().detach()[:, : len(self.elastic.params)])
+        for kind, modulus in (("shear", shear), ("bulk", bulk)):
+            bad = ~(torch.isfinite(modulus) & (modulus >= 0.0))
+            if bool(bad.any()):
+                given = ", ".join(n for n in self.table if n in ELASTIC_CONSTANTS)
+                raise InputError(
+                    f"{self.composition}: {given} give a {kind} modulus of {float(modulus[bad][0]):g} Pa; it must be "
+                    "finite and not negative (nu below 0.5, E below 3 mu and 9 bulk_modulus)."
+                )
 
     def _put(self, param: Param, value: Any) -> None:
         value = torch.as_tensor(value, dtype=torch.float64).detach().clone()
