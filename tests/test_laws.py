@@ -229,6 +229,8 @@ def test_a_value_at_its_bound_stays_fixed():
         ({"elastic": "neo_hookean", "values": {"E": 1e5}}, "two elastic constants"),
         ({"elastic": "neo_hookean", "values": {"E": 1e5, "nu": 0.3, "mu": 1.0}}, "two elastic constants"),
         ({"elastic": "neo_hookean", "values": {"E": 1e5, "nu": 0.6}}, "nu = 0.6"),
+        ({"elastic": "neo_hookean", "values": {"E": 1e5, "nu": 0.5}}, "bulk modulus of inf"),
+        ({"elastic": "neo_hookean", "values": {"E": 1e5, "mu": 1e4}}, "bulk modulus of -"),
         ({"elastic": "neo_hookean", "values": {"E": float("nan"), "nu": 0.3}}, "finite"),
         ({"elastic": "neo_hookean", "values": {"E": 1e5, "nu": 0.3, "viscosty": 1.0}}, "no parameter 'viscosty'"),
         ({"elastic": "fluid_quadratic", "values": {}}, "missing bulk_modulus"),
@@ -268,6 +270,8 @@ def test_wave_modulus_at_rest_and_compressed():
     theta = dict(zip(branch.names, branch.theta()[0].tolist(), strict=True))
     want = theta["lam"] + 2 * theta["mu"] + 4 / 3 * theta["branch_modulus_1"]
     assert float(wave_modulus(branch, EYE[None])) == pytest.approx(want, rel=1e-9)
+    want = theta["lam"] + 2 * theta["mu"]
+    assert float(wave_modulus(branch, EYE[None], relaxed=True)) == pytest.approx(want, rel=1e-9)
 
 
 def test_stable_substep_follows_stiffness_and_viscosity():

@@ -146,6 +146,17 @@ def test_free_body_keeps_its_momenta(share: float) -> None:
         assert float((a - b).norm()) < 1e-5 * float(a.norm())
 
 
+def test_stable_dt_sees_the_springs_of_relaxing_branches() -> None:
+    """A branch ten times stiffer than the elastic law: the substep must follow it."""
+    values = {"E": 1e4, "nu": 0.3, "branch_modulus_1": 1e5, "relaxation_time_1": 1.0}
+    material = Material("neo_hookean", None, "maxwell_1", rho0=1e3, values=values)
+    solver = block((3, 3, 3), 0.1, material)
+    X = solver.particles(solver.initial_state()).x
+    state = solver.initial_state(v=0.01 * torch.sin(9.0 * X).roll(1, 1))
+    end = solver.advance(state, None, solver.stable_dt(state), 400)
+    assert float(end.w.abs().max()) < 3.0 * float(state.w.abs().max())
+
+
 def test_free_fall_and_its_gradients() -> None:
     solver = block((3, 3, 0), 0.1, neo_hookean(nu=0.3), dtype=torch.float32)
     dt, steps = 1e-3, 200

@@ -29,7 +29,7 @@ def _largest(tangent: Tensor, normals: Tensor) -> Tensor:
     return values.amax(dim=(1, 2))
 
 
-def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None) -> Tensor:
+def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, relaxed: bool = False) -> Tensor:
     """Acoustic modulus rho0 c^2 [Pa], (m,), of the fastest wave in the current configuration; at least 0.
 
     The largest eigenvalue of the acoustic tensor of d tau/d(increment) over the axes, diagonals and principal
@@ -39,6 +39,7 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None) -> 
         material: laws and parameters.
         F: deformation gradients [-], (m, 3, 3).
         theta: native parameters, (1, k) or (m, k).
+        relaxed: without the overstress, as in a slow motion.
     """
     F = F.detach().double().cpu()
     m = F.shape[0]
@@ -47,6 +48,7 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None) -> 
     start, end = laws.columns()["E"]
     elastic = laws.elastic.kirchhoff.torch()
     over = laws.inelastic.overstress.torch() if laws.inelastic and laws.inelastic.overstress else None
+    over = None if relaxed else over
     project = laws.torch_project()
     rest = material.rest_history(1)[0]
 

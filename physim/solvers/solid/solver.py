@@ -27,7 +27,7 @@ from physim.solvers.solid.interpolation import (
 from physim.solvers.solid.launches import Workspace
 from physim.solvers.solid.loads import PointLoad
 from physim.solvers.solid.program import Substep
-from physim.solvers.solid.stability import Linearisation, dilatation_share
+from physim.solvers.solid.stability import Linearisation, dilatation_share, relaxation_share
 from physim.solvers.solid.stencil import build_stencil
 
 # Share of the linear stability limit at the present state that `stable_dt` allows: room for stiffening in motion.
@@ -184,7 +184,7 @@ class SolverSolid:
                 h = state.h if state.h.shape[1] else u.new_zeros(len(order), 1)
                 now |= {"F": state.F.detach().double()[order], "h": h.detach().double()[order]}
             found = Linearisation(self._workspace(u), self.conditions, self.nodal_mass, now, inputs)
-            return SAFETY * found.limit()
+            return SAFETY * found.limit() * min(relaxation_share(m) for m in self.model.materials)
 
     def energy(self, state: NodalState) -> dict[str, Tensor]:
         """Kinetic, elastic and potential energy [J] in float64; elastic only where every law has an energy."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from physim.bridge import to_warp
 from physim.laws.material import Material
+from physim.laws.stability import wave_modulus
 from physim.solvers.solid.boundary import Conditions
 from physim.solvers.solid.launches import Workspace
 from physim.solvers.solid.program import Substep
@@ -36,6 +37,19 @@ def dilatation_share(material: Material) -> float:
     mu, bulk = material.elastic.moduli(material.theta().detach())
     lam = bulk - 2.0 / 3.0 * mu
     return max(0.0, 1.0 - _FLUCTUATION * float((mu / lam.clamp(min=0.0)).min()))
+
+
+def relaxation_share(material: Material) -> float:
+    """Stable dt of a relaxing material over that of its elastic law alone, at rest.
+
+    `Linearisation` holds the history, so it does not see the springs of Maxwell branches, which answer at once.
+    """
+    if material.inelastic is None or material.inelastic.overstress is None:
+        return 1.0
+    theta = material.theta().detach()
+    rest = torch.eye(3, dtype=torch.float64).expand(theta.shape[0], 3, 3)
+    slow, fast = wave_modulus(material, rest, theta, relaxed=True), wave_modulus(material, rest, theta)
+    return math.sqrt(float((slow / fast).min()))
 
 
 def stable_limit(stiffness: float, damping: float) -> float:
