@@ -108,3 +108,11 @@ def test_bodies_that_do_not_fit_are_told_with_their_line(scene_file: Path, overr
 def test_a_step_beyond_the_limit_is_refused_with_the_numbers(scene_file: Path) -> None:
     with pytest.raises(StabilityError, match=r"time.dt: dt = 0.005 s is .* times the stable limit"):
         build(load_scene(scene_file, ["time.dt=5ms"]))
+
+
+def test_the_step_follows_a_collider_on_keyframes(scene_file: Path) -> None:
+    fast = "{box: {center: [5, 5], size: [0.1, 0.1]}, keyframes: [{time: 0, position: [5, 5]}, "
+    fast += "{time: 1ms, position: [5, 5.5]}]}"
+    slow, pressed = (build(load_scene(scene_file, o)) for o in ([], [f"colliders.press={fast}"]))
+    dx = pressed.model.grid.dx
+    assert pressed.dt <= 0.5 * dx / 500.0 < slow.dt

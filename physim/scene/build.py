@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from physim.scene.loader import Scene
 from physim.scene.materials import make_material
 from physim.scene.pose import posed
 from physim.scene.problems import Findings
-from physim.sim.model import Body, Grid, Model
+from physim.sim.model import Body, Collider, Grid, Model
 from physim.sim.rollout import check_dt, substep_size
 
 DTYPES = {"single": torch.float32, "double": torch.float64}
@@ -137,5 +138,12 @@ def _fastest(scene: Scene, model: Model, v0: torch.Tensor) -> float:
     size = [grid.dx * (n - 1) for n in grid.shape]
     fall = math.sqrt(2.0 * sum(abs(g) * s for g, s in zip(padded(scene.spec.gravity), size, strict=True)))
     drop = min(fall, math.hypot(*scene.spec.gravity) * (scene.spec.time.duration if scene.spec.time else 0.0))
-    pushed = max((math.hypot(*c.velocity) for c in model.colliders), default=0.0)
+    pushed = max((_speed(c) for c in model.colliders), default=0.0)
     return max(float(v0.norm(dim=1).max()) + drop, pushed)
+
+
+def _speed(collider: Collider) -> float:
+    """The largest speed [m/s] of a collider's origin."""
+    frames = collider.keyframes
+    pieces = [math.dist(a, b) / (later - time) for (time, a), (later, b) in pairwise(frames)]
+    return max([*pieces, 0.0 if frames else math.hypot(*collider.velocity)])
