@@ -65,6 +65,32 @@ class TestSpace:
         assert torch.equal(torch.stack(a), torch.stack(b)) and not torch.equal(a[0], a[1])
 
 
+class TestBounds:
+    @pytest.mark.parametrize(("lower", "upper", "end"), [(0.5, 3.0, 3.0), (5.0, 50.0, 5.0)])
+    @pytest.mark.parametrize("start", ["inside", "bound"])
+    def test_a_parameter_at_its_bound_leaves_the_other_at_its_own_minimum(self, lower, upper, end, start):
+        problem = Oscillator(noise=0.0)
+        E = dataclasses.replace(
+            problem.space.quantities[0],
+            start=end if start == "bound" else (lower * upper) ** 0.5,
+            lower=lower,
+            upper=upper,
+        )
+        problem.space = Space((E, problem.space.quantities[1]))
+        stage = Stage(method=Method.GAUSS_NEWTON, iterations=60, end=1.0)
+        result = run_fit(problem, [stage], [problem.space.start()]).finished[0]
+        fitted = problem.space.values(result.raw).tolist()
+        assert fitted[0] == pytest.approx(end, rel=1e-6) and result.stop.startswith("converged")
+        objective = Objective(problem, stage, result.raw)
+        z = objective.start()
+        (r,) = objective.residuals([z])
+        J = objective.jacobian(z, r, 1e-5)
+        assert torch.isfinite(J).all()
+        slopes = J.T @ r
+        still = abs(float(slopes[1])) < 1e-3 * float(J[:, 1].norm() * r.norm())
+        assert still or (fitted[1] == pytest.approx(1e-3) and float(slopes[1]) > 0)  # it may end at its own bound
+
+
 class TestObjective:
     def test_differences_agree_with_autograd_and_the_adjoint(self):
         problem = Oscillator(huber=2.0)
@@ -128,9 +154,7 @@ class TestOptimisers:
         assert best_start(position) == 1 and position.finished[0].loss > 10 * position.finished[1].loss
 
     def test_adam(self):
-        values, _, position = fit(
-            Oscillator(), Stage(method=Method.ADAM, iterations=150, rate=0.1, tolerance=0.0)
-        )
+        values, _, position = fit(Oscillator(), Stage(method=Method.ADAM, iterations=150, rate=0.1, tolerance=0.0))
         assert values == pytest.approx(TRUTH, rel=0.01)
         assert len(position.history) == 150
 
@@ -220,9 +244,7 @@ class TestUncertainty:
         problem = Oscillator(seed=3)
         (one,) = problem.predict("a", problem.space.raw(TRUTH))
         found = misfit(one)
-        wide = {
-            f: getattr(one, f).expand(-1, 4) for f in ("measured", "predicted", "sigma", "fitted", "valid")
-        }
+        wide = {f: getattr(one, f).expand(-1, 4) for f in ("measured", "predicted", "sigma", "fitted", "valid")}
         copied = misfit(dataclasses.replace(one, columns=tuple("abcd"), **wide))
         assert copied.count == 4 * found.count
         assert copied.effective == pytest.approx(found.effective)

@@ -65,9 +65,7 @@ class CheckpointStore:
                 notes.append(str(error))
         if not numbers:
             return None
-        raise FitError(
-            f"no checkpoint in {self.folder} can be read: {' '.join(notes)} Start again without --resume."
-        )
+        raise FitError(f"no checkpoint in {self.folder} can be read: {' '.join(notes)} Start again without --resume.")
 
 
 def pack(tree: dict[str, Any]) -> bytes:
@@ -88,13 +86,9 @@ def unpack(path: str | Path) -> dict[str, Any]:
             metadata = stream.metadata() or {}
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}
     except (SafetensorError, OSError) as error:
-        raise FitError(
-            f"the checkpoint {path} cannot be read ({error}); it may have been cut short."
-        ) from None
+        raise FitError(f"the checkpoint {path} cannot be read ({error}); it may have been cut short.") from None
     if metadata.get("format") != FORMAT:
-        raise FitError(
-            f"{path} is no checkpoint of a fit (format {metadata.get('format')!r}, expected {FORMAT!r})."
-        )
+        raise FitError(f"{path} is no checkpoint of a fit (format {metadata.get('format')!r}, expected {FORMAT!r}).")
     return _rebuild(json.loads(metadata["tree"]), tensors)
 
 

@@ -31,9 +31,7 @@ class Adam:
         tolerance: stop when no raw parameter moves by more than this.
     """
 
-    def __init__(
-        self, z: Tensor, *, rate: float = 0.1, iterations: int = 100, tolerance: float = 1e-3
-    ) -> None:
+    def __init__(self, z: Tensor, *, rate: float = 0.1, iterations: int = 100, tolerance: float = 1e-3) -> None:
         self._z = z.detach().clone().requires_grad_()
         self._rate = self._full_rate = rate
         self._iterations = iterations

@@ -77,9 +77,7 @@ def compare(
     found = []
     for (name, (leaf, scale)), gradient in zip(leaves.items(), gradients, strict=True):
         direction = (
-            torch.randn(leaf.shape, generator=draw, dtype=torch.float64)
-            if leaf.numel() > 1
-            else torch.ones_like(leaf)
+            torch.randn(leaf.shape, generator=draw, dtype=torch.float64) if leaf.numel() > 1 else torch.ones_like(leaf)
         )
         direction = (scale * direction).to(leaf)
         quotients = []
@@ -93,7 +91,5 @@ def compare(
                 quotients.append((ends[0] - ends[1]) / (2 * step))
             leaf.copy_(start)
         size = float(gradient.norm()) * scale
-        found.append(
-            Difference(name, float((gradient * direction).sum()), quotients[0], quotients[1], size, noise)
-        )
+        found.append(Difference(name, float((gradient * direction).sum()), quotients[0], quotients[1], size, noise))
     return found

@@ -48,9 +48,7 @@ def comparison_figure(comparison: Comparison) -> bytes:
         at = comparison.at[keep].tolist()
         name = comparison.columns[column] + " " if len(columns) > 1 else ""
         measured, predicted = comparison.measured[keep, column], comparison.predicted.detach()[keep, column]
-        top.plot(
-            at, (measured * scale).tolist(), "o", ms=3, mfc="none", color=colour, label=f"{name}measured"
-        )
+        top.plot(at, (measured * scale).tolist(), "o", ms=3, mfc="none", color=colour, label=f"{name}measured")
         top.plot(at, (predicted * scale).tolist(), "-", lw=1.3, color=colour, label=f"{name}simulated")
         bottom.plot(at, ((predicted - measured) * scale).tolist(), ".-", ms=3, lw=0.8, color=colour)
     sigma = float(comparison.sigma.median()) * scale

@@ -41,9 +41,7 @@ class GaussNewton:
         tolerance: stop when no raw parameter moves by more than this.
     """
 
-    def __init__(
-        self, z: Tensor, *, step: float = 0.01, largest: float = 1.0, tolerance: float = 1e-3
-    ) -> None:
+    def __init__(self, z: Tensor, *, step: float = 0.01, largest: float = 1.0, tolerance: float = 1e-3) -> None:
         self._z = z.detach().clone()
         self._step = step
         self._largest = largest
@@ -74,9 +72,7 @@ class GaussNewton:
         J = self._J
         gradient, normal = J.T @ r, J.T @ (huber_curvature(r, self._limits)[:, None] * J)
         for _ in range(TRIES):
-            points = [
-                self._trial(objective, normal, gradient, d) for d in (self._damping, 10.0 * self._damping)
-            ]
+            points = [self._trial(objective, normal, gradient, d) for d in (self._damping, 10.0 * self._damping)]
             # A lone recording leaves a thread idle: it tries the more cautious step at the same time.
             count = 2 if len(objective.recordings) == 1 else 1
             values = objective.residuals(points[:count])
@@ -99,16 +95,31 @@ class GaussNewton:
         return self._refuse(loss, note)
 
     def _trial(self, objective: Objective, normal: Tensor, gradient: Tensor, damping: float) -> Tensor:
-        """The damped step from here, no longer than allowed and inside the bounds."""
+        """The damped step from here, no longer than allowed and inside the bounds.
+
+        A parameter at a bound that the step would cross stays there, and the others are solved without it.
+        """
+        free = torch.ones(len(gradient), dtype=torch.bool)
+        for _ in range(len(gradient)):
+            move = torch.zeros_like(gradient)
+            move[free] = self._damped(normal[free][:, free], gradient[free], damping)
+            pinned = free & (move != 0.0) & (objective.clip(self._z + move) == self._z)
+            if not bool(pinned.any()):
+                break
+            free = free & ~pinned
+        move = move * min(1.0, self._largest / max(float(move.abs().max()), 1e-300))
+        return objective.clip(self._z + move)
+
+    @staticmethod
+    def _damped(normal: Tensor, gradient: Tensor, damping: float) -> Tensor:
+        """Solution of the damped normal equations."""
+        if not len(gradient):
+            return gradient
         diagonal = normal.diagonal()
         # A parameter without any influence has a zero column: the floor keeps the system solvable and its step zero.
         floor = 1e-12 * float(diagonal.max()) + 1e-300
-        system = (
-            normal + damping * torch.diag(diagonal) + floor * torch.eye(len(gradient), dtype=normal.dtype)
-        )
-        move = torch.linalg.solve(system, -gradient)
-        move = move * min(1.0, self._largest / max(float(move.abs().max()), 1e-300))
-        return objective.clip(self._z + move)
+        system = normal + damping * torch.diag(diagonal) + floor * torch.eye(len(gradient), dtype=normal.dtype)
+        return torch.linalg.solve(system, -gradient)
 
     def _accept(
         self, objective: Objective, outcome: tuple[float, float, Tensor, Tensor], loss: float, note: str

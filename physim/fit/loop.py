@@ -198,7 +198,4 @@ def _restored(store: CheckpointStore, key: str) -> Position | None:
 def random_starts(center: Tensor, count: int, spread: float, seed: int) -> list[Tensor]:
     """`count` starts drawn around `center` with standard deviation `spread` in raw units, (p,) each."""
     generator = torch.Generator().manual_seed(seed)
-    return [
-        center + spread * torch.randn(len(center), generator=generator, dtype=center.dtype)
-        for _ in range(count)
-    ]
+    return [center + spread * torch.randn(len(center), generator=generator, dtype=center.dtype) for _ in range(count)]

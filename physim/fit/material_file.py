@@ -11,7 +11,7 @@ from physim.fit.result import FitResult
 from physim.fit.uncertainty import Estimate
 from physim.scene.loader import Scene
 from physim.scene.materials import MaterialSpec
-from physim.scene.rundir import write_atomic
+from physim.scene.rundir import file_name, write_atomic
 from physim.scene.units import ANGLE, Dimension
 
 
@@ -28,7 +28,7 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
             fitted.setdefault(name, {})[key] = estimate
     paths = []
     for name, estimates in fitted.items():
-        path = folder / ("material.yaml" if len(fitted) == 1 else f"material_{name}.yaml")
+        path = folder / ("material.yaml" if len(fitted) == 1 else f"material_{file_name(name)}.yaml")
         write_atomic(path, material_yaml(scene, scene.materials[name], estimates, level=result.level))
         paths.append(path)
     return paths

@@ -90,9 +90,7 @@ def autoregressive(rows: Tensor, series: float = 1.0) -> Tensor:
         before = sum(float(c) * model[order - 1 - i] for i, c in enumerate(coefficients))
         reflection = _unbiased((measured - before) / error, m)
         model.append(before + reflection * error)
-        coefficients = torch.cat(
-            [coefficients - reflection * coefficients.flip(0), rows.new_tensor([reflection])]
-        )
+        coefficients = torch.cat([coefficients - reflection * coefficients.flip(0), rows.new_tensor([reflection])])
         error *= 1.0 - reflection**2
         criterion = m * series * math.log(error) + order * math.log(m * series)
         if criterion < best:

@@ -81,13 +81,9 @@ class Objective:
         self.base = raw.detach().clone()
         low, high = space.bounds()
         self.lower, self.upper = low[self.free], high[self.free]
-        self.recordings = tuple(
-            r for r in problem.recordings if not stage.recordings or r in stage.recordings
-        )
+        self.recordings = tuple(r for r in problem.recordings if not stage.recordings or r in stage.recordings)
         if not self.recordings:
-            raise FitError(
-                f"stage '{stage.name}' fits no recording.{nearest(stage.recordings[0], problem.recordings)}"
-            )
+            raise FitError(f"stage '{stage.name}' fits no recording.{nearest(stage.recordings[0], problem.recordings)}")
         self.evaluations = 0
         self._limits: dict[str, Tensor] = {}
 
@@ -130,9 +126,7 @@ class Objective:
             SimulationError: a run failed, or `z` is outside the bounds.
             FitError: a free quantity has no gradient.
         """
-        blind = [
-            n for n in (self.problem.space.names[i] for i in self.free) if n in self.problem.without_gradient
-        ]
+        blind = [n for n in (self.problem.space.names[i] for i in self.free) if n in self.problem.without_gradient]
         if blind:
             raise FitError(f"{', '.join(blind)} has no gradient; use `method: gauss_newton` for it.")
         if bool((z < self.lower).any()) or bool((z > self.upper).any()):
@@ -175,7 +169,8 @@ class Objective:
             return torch.autograd.functional.jacobian(self._all, z)  # type: ignore[return-value]
         sides = (1.0, -1.0) if central else (1.0,)
         moves = [s * step * torch.eye(len(z), dtype=z.dtype)[i] for i in range(len(z)) for s in sides]
-        points = [self.clip(z + m) for m in moves]
+        # At a bound a difference turns inwards: a clipped point would be no step at all.
+        points = [p if bool((p != z).any()) else self.clip(z - m) for m in moves for p in (self.clip(z + m),)]
         values = self.residuals(points)
         if not central:
             points = [p for point in points for p in (point, z)]
@@ -191,6 +186,11 @@ class Objective:
                 plus, high = here, z[i]
             if isinstance(minus, SimulationError):
                 minus, low = here, z[i]
+            if high == low:  # both sides turned inwards from the same bound
+                minus, low = here, z[i]
+            if high == low:
+                name = self.problem.space.names[index]
+                raise Rejected(f"the bounds of {name} leave no room to vary it.")
             columns.append((plus - minus) / (high - low))
         return torch.stack(columns, dim=1)
 
@@ -199,9 +199,7 @@ class Objective:
         parts = [c.within(self.stage.begin, self.stage.end).objective() for c in comparisons]
         rows = torch.cat(parts)
         if not bool(torch.isfinite(rows.detach()).all()):
-            raise Rejected(
-                f"recording '{recording}' gives residuals that are not finite at these parameters."
-            )
+            raise Rejected(f"recording '{recording}' gives residuals that are not finite at these parameters.")
         self._limits[recording] = torch.cat(
             [torch.full_like(p.detach(), c.limit) for p, c in zip(parts, comparisons, strict=True)]
         )

@@ -63,9 +63,7 @@ class FitBar:
             return
         # Stages and starts before the present one are over, however early they ended.
         before = record["start"] * sum(self._iterations) + sum(self._iterations[: record["stage"]])
-        told = (
-            f"start {record['start'] + 1}, {record['name']} {record['iteration']}: loss {record['loss']:.4g}"
-        )
+        told = f"start {record['start'] + 1}, {record['name']} {record['iteration']}: loss {record['loss']:.4g}"
         self._bar.update(self._task, completed=before + record["iteration"], told=told)
 
     def say(self, what: str) -> None:

@@ -72,9 +72,7 @@ def _values(result: FitResult) -> str:
         ]
         for e in result.uncertainty.estimates
     ]
-    return _table(
-        ["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3)
-    )
+    return _table(["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3))
 
 
 def _scores(result: FitResult) -> str:
@@ -120,12 +118,9 @@ def _correlation(result: FitResult) -> str:
 def _starts(result: FitResult) -> str:
     rows = []
     for i, f in enumerate(result.position.finished):
-        pairs = zip(
-            result.space.quantities, result.space.values(f.begin), result.space.values(f.raw), strict=True
-        )
+        pairs = zip(result.space.quantities, result.space.values(f.begin), result.space.values(f.raw), strict=True)
         moves = ", ".join(
-            f"{q.name.split('.')[-1]} {shown(float(a), q.unit)} → {shown(float(b), q.unit)}"
-            for q, a, b in pairs
+            f"{q.name.split('.')[-1]} {shown(float(a), q.unit)} → {shown(float(b), q.unit)}" for q, a, b in pairs
         )
         best = "best" if f is result.best else ""
         rows.append([str(i + 1), moves, f"{f.loss:.4g}", f.stop, best])

@@ -81,8 +81,7 @@ class FitResult:
         level = f"{100 * self.level:g} %"
         width = max(len(e.name) for e in self.uncertainty.estimates)
         told = [
-            f"{e.name:<{width}}  {shown(e.value, e.unit)}  ({level}: {interval(e)})"
-            for e in self.uncertainty.estimates
+            f"{e.name:<{width}}  {shown(e.value, e.unit)}  ({level}: {interval(e)})" for e in self.uncertainty.estimates
         ]
         for s in self.scores:
             share = f"{100 * s.relative:.2f} % of the amplitude"

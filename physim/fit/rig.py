@@ -56,15 +56,11 @@ class Rig:
         built = self._build(values)
         leaves = {n: v.detach().requires_grad_(v.requires_grad) for n, v in values.items()}
         pairs = self._set_materials(built, values)
-        observations = [
-            o if end is None else o.shortened(end) for o in make_observations(built, self._gauges)
-        ]
+        observations = [o if end is None else o.shortened(end) for o in make_observations(built, self._gauges)]
         observed = [o for o in observations if o is not None]
         gauges = [o.gauge for o in observed]
         delays = [values.get(f"observe.{o.name}.delay", o.delay) for o in observed]
-        last = max(
-            (float(o.times[-1]) + float(d) for o, d in zip(observed, delays, strict=True)), default=0.0
-        )
+        last = max((float(o.times[-1]) + float(d) for o, d in zip(observed, delays, strict=True)), default=0.0)
         state = self._start(built, leaves)
         dt, every, frames = self._steps(built, last)
         with _gravity(built, leaves):
@@ -88,9 +84,7 @@ class Rig:
         state = self._start(built, values)
         dt, every, frames = self._steps(built, float("inf"))
         with _gravity(built, values):
-            rollout(
-                built.solver, state, dt=dt, steps=frames * every, every=every, save=lambda s: keep(built, s)
-            )
+            rollout(built.solver, state, dt=dt, steps=frames * every, every=every, save=lambda s: keep(built, s))
         return built
 
     def _build(self, values: dict[str, Tensor]) -> Built:
@@ -202,7 +196,5 @@ class _Graft(torch.autograd.Function):
         """Cotangents of the leaves, handed to the targets."""
         with torch.enable_grad():
             found = torch.autograd.grad(ctx.rows, ctx.leaves, gradients[0], allow_unused=True)
-        filled = [
-            torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, ctx.leaves, strict=True)
-        ]
+        filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, ctx.leaves, strict=True)]
         return None, None, *filled

@@ -31,7 +31,7 @@ from physim.observe.record import Comparison
 from physim.scene.expectation import Verdict
 from physim.scene.loader import Scene, load_scene
 from physim.scene.resolved import write_resolved
-from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
+from physim.scene.rundir import append_jsonl, new_run_folder, run_folders, write_atomic
 
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -208,10 +208,10 @@ def _folder(scene: Scene, out: str | Path | None, resume: str | Path | bool | No
     if out is None:
         return None
     if resume:
-        found = [p for p in Path(out).glob(f"{scene.name}-*") if (p / CHECKPOINTS).is_dir()]
+        found = [p for p in run_folders(scene.name, out) if (p / CHECKPOINTS).is_dir()]
         if not found:
             raise FitError(f"no fit of {scene.name} to resume in {out}; start it without --resume.")
-        return max(found, key=lambda p: p.stat().st_mtime)
+        return found[-1]
     return new_run_folder(scene.name, out)
 
 

@@ -27,9 +27,7 @@ def fit_part(scene: Scene) -> FitPart:
         FitError: the scene has none.
     """
     if scene.spec.fit is None:
-        raise FitError(
-            f"{scene.name} has no `fit` section; name at least one parameter under fit.parameters."
-        )
+        raise FitError(f"{scene.name} has no `fit` section; name at least one parameter under fit.parameters.")
     return scene.spec.fit
 
 
@@ -60,9 +58,7 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
             "rate": given.rate or part.rate,
             "overrides": tuple(f"{key}={value}" for key, value in given.set.items()),
         }
-        options |= {
-            k: getattr(given, k) for k in ("tolerance", "difference") if getattr(given, k) is not None
-        }
+        options |= {k: getattr(given, k) for k in ("tolerance", "difference") if getattr(given, k) is not None}
         stages.append(Stage(**options))
     return tuple(stages)
 

@@ -144,9 +144,7 @@ class Space:
     def prior_residuals(self, raw: Tensor) -> Tensor:
         """(raw - centre) / sd of every quantity with a prior, flat."""
         rows = [
-            (raw[i] - q.raw(q.prior.value)) / q.prior.sd
-            for i, q in enumerate(self.quantities)
-            if q.prior is not None
+            (raw[i] - q.raw(q.prior.value)) / q.prior.sd for i, q in enumerate(self.quantities) if q.prior is not None
         ]
         return torch.stack(rows) if rows else raw.new_zeros(0)
 

@@ -101,9 +101,7 @@ class TableProblem(Problem):
         """Native parameters (1, k) with the fitted values in place."""
         prefix = f"materials.{name}."
         fitted = {
-            n.removeprefix(prefix): v
-            for n, v in zip(self.space.names, values, strict=True)
-            if n.startswith(prefix)
+            n.removeprefix(prefix): v for n, v in zip(self.space.names, values, strict=True) if n.startswith(prefix)
         }
         every = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in self._values[name].items()} | fitted
         bare = {k.rpartition(".")[2]: v for k, v in every.items()}

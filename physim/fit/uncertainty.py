@@ -70,9 +70,7 @@ class Uncertainty:
     warnings: tuple[str, ...]
 
 
-def assess(
-    problem: Problem, raw: Tensor, *, step: float = 0.01, threads: int = 2, level: float = 0.9
-) -> Uncertainty:
+def assess(problem: Problem, raw: Tensor, *, step: float = 0.01, threads: int = 2, level: float = 0.9) -> Uncertainty:
     """Differentiate all fitted residuals at `raw` and turn them into intervals.
 
     Args:
@@ -89,9 +87,7 @@ def assess(
     return laplace(problem.space, raw, base, jacobians, level=level)
 
 
-def differentiate(
-    problem: Problem, raw: Tensor, *, step: float, threads: int
-) -> tuple[list[Comparison], list[Tensor]]:
+def differentiate(problem: Problem, raw: Tensor, *, step: float, threads: int) -> tuple[list[Comparison], list[Tensor]]:
     """Comparisons of all fitted recordings at `raw`, and d(residuals)/d(raw) of each, (m, k, p)."""
     p = len(raw)
     low, high = problem.space.bounds()
@@ -231,9 +227,7 @@ def _estimate(q: Quantity, raw: Tensor, sd: float, quantile: float) -> Estimate:
         determined = high - low < WIDE_SHARE * (q.upper - q.lower)
     else:
         determined = reach < WIDE_FACTOR * max(abs(float(raw)), 1.0)
-    return Estimate(
-        q.name, q.unit, value, max(low, q.lower), min(high, q.upper), abs(float(slope)) * sd, determined
-    )
+    return Estimate(q.name, q.unit, value, max(low, q.lower), min(high, q.upper), abs(float(slope)) * sd, determined)
 
 
 def _warnings(

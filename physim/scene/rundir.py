@@ -24,8 +24,7 @@ def new_run_folder(name: str, root: str | Path = "runs") -> Path:
     Raises:
         InputError: the folder cannot be made.
     """
-    clean = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "run"
-    stem = f"{clean}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{file_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     for attempt in range(1000):
         folder = Path(root) / (stem if attempt == 0 else f"{stem}-{attempt + 1}")
         try:
@@ -39,6 +38,19 @@ def new_run_folder(name: str, root: str | Path = "runs") -> Path:
             raise InputError(f"cannot make the folder {folder}: {error.strerror}. {hint}") from None
         return folder
     raise InputError(f"{root}: a thousand runs named {stem} exist; choose another folder with --out.")
+
+
+def file_name(name: str) -> str:
+    """`name` with the characters that are unfit for a file name replaced by `_`; it cannot leave a folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._") or "run"
+
+
+def run_folders(name: str, root: str | Path = "runs") -> list[Path]:
+    """The folders that `new_run_folder` made for this name, oldest first."""
+    made = re.compile(re.escape(file_name(name)) + r"-\d{8}-\d{6}(-\d+)?")
+    root = Path(root)
+    found = [p for p in root.iterdir() if p.is_dir() and made.fullmatch(p.name)] if root.is_dir() else []
+    return sorted(found, key=lambda p: p.stat().st_mtime)
 
 
 def write_atomic(path: str | Path, data: bytes | str) -> None:
