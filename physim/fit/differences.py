@@ -27,6 +27,7 @@ class Difference:
         gradient: slope from the gradient.
         coarse: difference quotient at the larger step.
         fine: difference quotient at the smaller step.
+        sides: forward and backward quotients at the smaller step.
         size: norm of the gradient times the direction's scale: what errors are measured by.
         noise: rounding of the finer quotient: no smaller deviation says anything.
     """
@@ -35,6 +36,7 @@ class Difference:
     gradient: float
     coarse: float
     fine: float
+    sides: tuple[float, float]
     size: float
     noise: float = 0.0
 
@@ -49,8 +51,15 @@ class Difference:
 
     @property
     def kink(self) -> bool:
-        """Whether the two quotients disagree: the loss is not smooth at this point."""
-        return abs(self.coarse - self.fine) > self.noise + KINK * max(self.size, abs(self.fine), 1e-300)
+        """Whether the loss bends within a step, and the gradient is one of the slopes that meet there.
+
+        The two central quotients then disagree, and the gradient lies within the range of all four quotients, widened
+        by a tenth. A gradient outside of it is wrong, kink or not.
+        """
+        bent = abs(self.coarse - self.fine) > self.noise + KINK * max(self.size, abs(self.fine), 1e-300)
+        slopes = (self.coarse, self.fine, *self.sides)
+        room = self.noise + 0.1 * (max(slopes) - min(slopes))
+        return bent and min(slopes) - room <= self.gradient <= max(slopes) + room
 
 
 def compare(
@@ -71,8 +80,9 @@ def compare(
         magnitude: sum of the sizes of the loss's terms, where they cancel; its rounding sets the noise.
     """
     value = loss()
+    here = float(value.detach())
     gradients = torch.autograd.grad(value, [t for t, _ in leaves.values()])
-    noise = ROUNDING * (abs(float(value.detach())) if magnitude is None else magnitude) / steps[1]
+    noise = ROUNDING * (abs(here) if magnitude is None else magnitude) / steps[1]
     draw = torch.Generator().manual_seed(seed)
     found = []
     for (name, (leaf, scale)), gradient in zip(leaves.items(), gradients, strict=True):
@@ -80,7 +90,7 @@ def compare(
             torch.randn(leaf.shape, generator=draw, dtype=torch.float64) if leaf.numel() > 1 else torch.ones_like(leaf)
         )
         direction = (scale * direction).to(leaf)
-        quotients = []
+        quotients, sides = [], (0.0, 0.0)
         start = leaf.detach().clone()
         with torch.no_grad():
             for step in steps:
@@ -89,7 +99,9 @@ def compare(
                     leaf.copy_(start + sign * step * direction)
                     ends.append(float(loss()))
                 quotients.append((ends[0] - ends[1]) / (2 * step))
+                sides = ((ends[0] - here) / step, (here - ends[1]) / step)
             leaf.copy_(start)
         size = float(gradient.norm()) * scale
-        found.append(Difference(name, float((gradient * direction).sum()), quotients[0], quotients[1], size, noise))
+        slope = float((gradient * direction).sum())
+        found.append(Difference(name, slope, quotients[0], quotients[1], sides, size, noise))
     return found
