@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from physim.numeric import PRECISIONS, Precision
 
 Arrays = dict[str, wp.array]
 Probe = Callable[[str, Mapping[str, Any]], None]
+Replay = Callable[[], Iterator[Arrays]]
 
 
 class Program(Protocol):
@@ -62,8 +64,12 @@ class Program(Protocol):
         """Add the vector-Jacobian products of substep `k`."""
         ...
 
-    def finish(self) -> None:
-        """Called once after the substeps of a forward segment; raises if one of them failed."""
+    def finish(self, last: Arrays, count: int, replay: Replay) -> None:
+        """Called once after the `count` substeps of a forward segment with their last state; raises if one failed.
+
+        `replay()` runs the segment again, to find where it failed: it yields the start and the state after each
+        substep; two successive states stay valid.
+        """
         ...
 
 
@@ -98,7 +104,8 @@ class _Store:
     """States of one segment in torch memory, with their Warp views."""
 
     def __init__(self, like: Mapping[str, Tensor], types: Mapping[str, Any], count: int) -> None:
-        self.tensors = [{n: torch.empty_like(t) for n, t in like.items()} for _ in range(count)]
+        # Zeros, because a body's law writes only its own columns of a history that another body has made wider.
+        self.tensors = [{n: torch.zeros_like(t) for n, t in like.items()} for _ in range(count)]
         self.arrays: list[Arrays] = [{n: to_warp(t, types[n]) for n, t in s.items()} for s in self.tensors]
 
     def load(self, index: int, values: Mapping[str, Tensor]) -> None:
@@ -138,21 +145,22 @@ class _Segment(torch.autograd.Function):
             for k in range(count):
                 at, to = (k, k + 1) if keep else (k % 2, (k + 1) % 2)
                 program.substep(store.arrays[at], store.arrays[to], arrays, k)
-            program.finish()
+            last = count if keep else count % 2
+            program.finish(store.arrays[last], count, partial(_replay, program, count, store, state, arrays))
         ctx.program, ctx.count, ctx.names = program, count, names
         ctx.store = store if keep else None
         ctx.save_for_backward(*tensors)
-        last = store.tensors[count if keep else count % 2]
-        return tuple(last[n].clone() for n in names[0])
+        return tuple(store.tensors[last][n].clone() for n in names[0])
 
     @staticmethod
     @once_differentiable  # a second derivative would silently miss what passes through the kernels
     def backward(ctx: Any, *cotangents: Tensor) -> tuple:
         program, count, names = ctx.program, ctx.count, ctx.names
-        state, inputs = _split(names, ctx.saved_tensors)
+        tensors = ctx.saved_tensors  # asked for once: a rollout that is short of memory recomputes them
+        state, inputs = _split(names, tensors)
         arrays = {n: to_warp(t, program.input_types[n]) for n, t in inputs.items()}
         given = {n: c for n, c in zip(names[0], cotangents, strict=True)}
-        with on_stream_of(ctx.saved_tensors[0]):
+        with on_stream_of(tensors[0]):
             program.begin(arrays)
             store = ctx.store
             if store is None:
@@ -173,6 +181,18 @@ class _Segment(torch.autograd.Function):
             None,
             *(g if need else None for g, need in zip(found, ctx.needs_input_grad[4:], strict=True)),
         )
+
+
+def _replay(
+    program: Program, count: int, store: _Store, state: Mapping[str, Tensor], arrays: Arrays
+) -> Iterator[Arrays]:
+    """The start of a segment and the state after each of its substeps, in two alternating places."""
+    program.begin(arrays)
+    store.load(0, state)
+    yield store.arrays[0]
+    for k in range(count):
+        program.substep(store.arrays[k % 2], store.arrays[(k + 1) % 2], arrays, k)
+        yield store.arrays[(k + 1) % 2]
 
 
 def _sweep(

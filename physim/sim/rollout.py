@@ -121,9 +121,7 @@ def rollout(
                 try:
                     state = solver.advance(state, now, dt, count, keep=keep)
                 except RolloutFailure as error:
-                    raise RolloutFailure(
-                        error.status, substep=done + error.substep, particle=error.particle, t=error.t
-                    ) from None
+                    raise error.after(done) from None
                 done += count
                 state = state.replace(t=t0 + done * dt)  # type: ignore[attr-defined]
                 if progress:

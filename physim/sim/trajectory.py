@@ -16,18 +16,44 @@ class Status(Enum):
     NONFINITE = "a particle's state is not finite: use a smaller dt, or check the material's parameters"
     LEFT_GRID = "a particle left the grid: enlarge the grid, or add a wall or collider that holds it"
     TOO_FAST = "a particle crosses more than one cell per substep: use a smaller dt (dt: auto finds one)"
-    INVERTED = "a particle's volume became negative: use a smaller dt, or a stiffer bulk response"
+    INVERTED = "a particle's volume became negative: use a smaller dt, more particles per cell, or a stiffer material"
 
 
 class RolloutFailure(SimulationError):
-    """A substep that could not be completed; carries the status and where it happened."""
+    """A substep that could not be completed.
 
-    def __init__(self, status: Status, *, substep: int, particle: int, t: float) -> None:
+    Attributes:
+        status: what went wrong.
+        substep: the first substep that failed, counted from the start of the segment or rollout.
+        particle: the first particle in it.
+        t: time at the start of that substep [s].
+        quantity: what of the particle is wrong, such as `deformation gradient F`; empty where the solver cannot tell.
+        detail: the numbers.
+    """
+
+    def __init__(
+        self, status: Status, *, substep: int, particle: int, t: float, quantity: str = "", detail: str = ""
+    ) -> None:
         self.status = status
         self.substep = substep
         self.particle = particle
         self.t = t
-        super().__init__(f"substep {substep} (t = {t:.6g} s), particle {particle}: {status.value}.")
+        self.quantity = quantity
+        self.detail = detail
+        what = f", {quantity}" if quantity else ""
+        told = f" ({detail})" if detail else ""
+        super().__init__(f"substep {substep} (t = {t:.6g} s), particle {particle}{what}: {status.value}{told}.")
+
+    def after(self, substeps: int) -> RolloutFailure:
+        """The same failure, its substep counted from `substeps` earlier."""
+        return RolloutFailure(
+            self.status,
+            substep=self.substep + substeps,
+            particle=self.particle,
+            t=self.t,
+            quantity=self.quantity,
+            detail=self.detail,
+        )
 
 
 @dataclass

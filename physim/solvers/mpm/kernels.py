@@ -67,6 +67,36 @@ def report(status: wp.array(dtype=wp.int64), kind: int, substep: int, particle: 
     wp.atomic_min(status, kind, wp.int64(substep) * wp.int64(4294967296) + wp.int64(particle))
 
 
+def examine(
+    x: wp.array(dtype=vec3),
+    v: wp.array(dtype=vec3),
+    C: wp.array(dtype=mat33),
+    F: wp.array(dtype=mat33),
+    h: wp.array2d(dtype=real),
+    start: int,
+    columns: int,
+    positive: int,
+    substep: int,
+    status: wp.array(dtype=wp.int64),
+):
+    """Report the particles of one body whose state cannot be gone on from; `positive` asks for det F > 0."""
+    i = wp.tid()
+    p = start + i
+    if not wp.isfinite(x[p]):
+        report(status, 3, substep, p)
+    if not wp.isfinite(v[p]):
+        report(status, 4, substep, p)
+    if not wp.isfinite(C[p]):
+        report(status, 5, substep, p)
+    if not wp.isfinite(F[p]):
+        report(status, 6, substep, p)
+    for j in range(columns):
+        if not wp.isfinite(h[p, j]):
+            report(status, 7, substep, p)
+    if positive != 0 and wp.determinant(F[p]) <= real(0.0):
+        report(status, 8, substep, p)
+
+
 def stress(
     F: wp.array(dtype=mat33),
     C: wp.array(dtype=mat33),

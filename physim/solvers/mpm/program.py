@@ -6,21 +6,17 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import numpy as np
 import warp as wp
 from torch import Tensor
 
-from physim.bridge import Arrays, Probe, precision_of, to_warp
+from physim.bridge import Arrays, Probe, Replay, precision_of, to_warp
 from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
-from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm import adjoints, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
+from physim.solvers.mpm.examine import Record
 from physim.solvers.mpm.volume import VOLUME_FIELDS, volume_kernels, volume_scratch
-
-_FAILURES = (Status.NONFINITE, Status.LEFT_GRID, Status.TOO_FAST)
-_NEVER = np.iinfo(np.int64).max
 
 
 @cache
@@ -109,7 +105,7 @@ class Workspace:
             return made
 
         self.scratch, self._make, self._adjoint = scratch(), scratch, None
-        self.status = wp.full(3, value=_NEVER, dtype=wp.int64, device=self.device)
+        self.record = Record(model, p, self.device)
         self.n = n
 
     @property
@@ -137,16 +133,11 @@ class Substep:
 
     def begin(self, inputs: Arrays) -> None:
         """Clear the failure record."""
-        self.work.status.fill_(_NEVER)
+        self.work.record.clear()
 
-    def finish(self) -> None:
+    def finish(self, last: Arrays, count: int, replay: Replay) -> None:
         """Raise `RolloutFailure` for the first substep that failed."""
-        keys = self.work.status.numpy()
-        found = [(int(key), status) for key, status in zip(keys, _FAILURES, strict=True) if key != _NEVER]
-        if found:
-            key, status = min(found, key=lambda f: f[0])
-            substep, particle = divmod(key, 2**32)
-            raise RolloutFailure(status, substep=substep, particle=particle, t=self.t + substep * self.dt)
+        self.work.record.settle(last, count, replay, self.dt, self.t)
 
     def substep(self, state: Arrays, out: Arrays, inputs: Arrays, k: int) -> None:
         """Run the stages forward."""
@@ -274,7 +265,7 @@ class Substep:
                     *fixed(work.blend),
                     *geometry,
                     *dt,
-                    *fixed(k, work.status),
+                    *fixed(k, work.record.status),
                 ],
                 [*after[:3], *trial],
                 adjoint=work.kernels["g2p_adjoint"],

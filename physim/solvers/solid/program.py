@@ -9,7 +9,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from physim.bridge import Arrays, Probe
+from physim.bridge import Arrays, Probe, Replay
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.solid.launches import MOTION, NEVER, Stages, Workspace
 
@@ -37,7 +37,7 @@ class Substep:
         self.work.status.fill_(NEVER)
         self._inputs, self._forward, self._reverse = inputs, None, None
 
-    def finish(self) -> None:
+    def finish(self, last: Arrays, count: int, replay: Replay) -> None:
         """Raise the first failure of the segment."""
         keys = self.work.status.numpy()
         found = [(int(key), kind) for kind, key in enumerate(keys) if key != NEVER]
