@@ -1,15 +1,18 @@
-"""Many substeps with bounded memory: the rollout keeps some states and the segments recompute the rest."""
+"""Many substeps with bounded memory: the rollout keeps some states and recomputes the rest in the backward pass."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from physim.errors import InputError, StabilityError
+from physim.sim.memory import Plan, plan_memory, recomputed
 from physim.sim.model import Model
 from physim.sim.state import Control, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status, Trajectory
@@ -74,76 +77,149 @@ def rollout(
     """Advance `state` by `steps` substeps of `dt` and record `save(state)` every `every` substeps.
 
     Gradients flow from anything saved, and from the final state, to the initial state, the model's parameters
-    and the control. States are kept at segment boundaries and recomputed in between: memory grows with the square
-    root of the horizon, or with the number of records where these are more; `memory` (bytes, or "auto" for 256 MiB)
-    allows keeping everything where that is small.
+    and the control. What is held for them stays within `memory`, beside what `save` itself returns: every state where
+    that is little, else the starts of segments, or of groups of segments, from which the rest is recomputed in the
+    backward pass. A budget below the least possible (about 27 states for 1000 substeps, 40 for 10,000) gets that least;
+    `stats` tells the bound. Where groups are recomputed, `control` and `save` are called again, so that what they
+    return must depend on their argument only.
 
     Args:
         solver: the discretisation.
         state: where to start.
         dt: substep [s].
         steps: number of substeps.
-        control: control as a function of time [s], asked for at least every `every` substeps (more often where
-            memory is short) and held in between; the model's own prescribed motion unless given.
+        control: control as a function of time [s]; the model's own prescribed motion, followed exactly, unless given.
+            Asked for at each record, that is every `every` substeps, whatever the memory; in between, poses move
+            on with the velocities and spins given, and `acceleration` is held.
         save: what to record; positions of the material points unless given.
         every: substeps between records; the start is recorded too.
-        memory: states [bytes] up to which all of them are kept for the backward pass; not a limit.
+        memory: what may be held for the backward pass [bytes], or "auto": 256 MiB for keeping all states, beyond it up
+            to a quarter of the device's memory.
         strict: raise on failure; otherwise the trajectory ends early and carries the status.
         progress: called with (done, total) substeps.
 
     Raises:
-        InputError: steps is not a multiple of every.
+        InputError: steps is not a multiple of every, or the memory is no number above zero.
         RolloutFailure: a substep failed, and `strict` is set.
     """
     if steps % every:
         raise InputError(f"steps = {steps} must be a multiple of every = {every}.")
     take = save or (lambda s: solver.particles(s).x)
-    frames = steps // every
-    size = state.bytes()  # type: ignore[attr-defined]
-    budget = float(2**28) if memory == "auto" else float(memory)
-    length, keep = plan_segments(steps, every, size, budget)
-    times, saved = [state.t], [take(state)]  # type: ignore[attr-defined]
+    grad = torch.is_grad_enabled()
+    plan = _plan(solver, state, steps // every, every, memory) if grad else None
+    run = _Run(solver, dt, steps, every, state.t, control, take, plan)  # type: ignore[attr-defined]
+    book = _Book(progress, [state.t], [take(state)])  # type: ignore[attr-defined]
     began = time.perf_counter()
-    done = 0
-    failure = None
-    t0 = state.t  # type: ignore[attr-defined]
-    try:
-        for _ in range(frames):
-            target = done + every
-            while done < target:
-                count = min(length, target - done)
-                at = state.t  # type: ignore[attr-defined]
-                now = control(at) if control else solver.model.control_at(at)
-                if control is None:
-                    # A segment has one velocity per collider, so that it ends where a keyframe changes it.
-                    until = (solver.model.next_change(at) - at) / dt
-                    count = max(1, math.ceil(min(until, count) - 1e-6))
-                try:
-                    state = solver.advance(state, now, dt, count, keep=keep)
-                except RolloutFailure as error:
-                    raise error.after(done) from None
-                done += count
-                state = state.replace(t=t0 + done * dt)  # type: ignore[attr-defined]
-                if progress:
-                    progress(done, steps)
-            times.append(state.t)  # type: ignore[attr-defined]
-            saved.append(take(state))
-    except RolloutFailure as error:
-        if strict:
-            raise
-        failure = error
+    state = run.span(state, run.segments(), plan.levels if plan else 0, book)
+    failure = book.error if isinstance(book.error, RolloutFailure) else None
+    if book.error is not None and (strict or failure is None):
+        raise book.error
     stats = {
-        "substeps": done,
+        "substeps": book.done,
         "dt": dt,
         "seconds": time.perf_counter() - began,
-        "segment": length,
-        "kept_bytes": size * (done if keep else done // length + length) if torch.is_grad_enabled() else 0,
+        "segment": run.length,
+        "segments": len(run.segments()),
+        "levels": plan.levels if plan else 0,
+        "kept_bytes": plan.bytes if plan else 0,
+        "memory": plan.budget if plan else 0,
     }
-    return Trajectory(times, saved, state, failure.status if failure else Status.OK, failure, stats)
+    return Trajectory(book.times, book.saved, state, failure.status if failure else Status.OK, failure, stats)
 
 
-def plan_segments(steps: int, every: int, state_bytes: int, budget: float) -> tuple[int, bool]:
-    """Segment length in substeps, and whether all states may be kept within `budget` [bytes]."""
-    if steps * state_bytes <= budget:
-        return every, True
-    return max(1, min(every, math.isqrt(steps))), False
+def _plan(solver: Any, state: Any, frames: int, every: int, memory: str | float) -> Plan:
+    tensors = [v for f in dataclasses.fields(state) if isinstance(v := getattr(state, f.name), torch.Tensor)]
+    # Each segment turns the raw parameters into those of the laws, which autograd keeps in about four copies.
+    raw = [p for p in solver.model.parameters() if p.requires_grad]
+    size = state.bytes() + 4 * sum(p.numel() * p.element_size() for p in raw)
+    return plan_memory(frames, every, size, memory, tensors[0].device)
+
+
+@dataclass
+class _Book:
+    """What a rollout writes down as it goes; a backward pass that recomputes has none."""
+
+    progress: Callable[[int, int], None] | None
+    times: list[float]
+    saved: list[Any]
+    done: int = 0
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The segments of one rollout, and how they are run for the first time or again."""
+
+    solver: Any
+    dt: float
+    steps: int
+    every: int
+    t0: float
+    control: Callable[[float], Control] | None
+    take: Callable[[Any], Any]
+    plan: Plan | None
+
+    @property
+    def length(self) -> int:
+        """Longest segment in substeps."""
+        return self.plan.length if self.plan else self.every
+
+    def segments(self) -> list[tuple[int, int]]:
+        """First substep and substeps of each segment; one ends at each record and where a collider's velocity jumps."""
+        found, done = [], 0
+        while done < self.steps:
+            count = min(self.length, self.every - done % self.every)
+            if self.control is None:
+                at = self.t0 + done * self.dt
+                until = (self.solver.model.next_change(at) - at) / self.dt
+                count = max(1, math.ceil(min(until, count) - 1e-6))
+            found.append((done, count))
+            done += count
+        return found
+
+    def span(self, state: Any, segments: list[tuple[int, int]], level: int, book: _Book | None) -> Any:
+        """Run segments one after the other, in groups that are recomputed where `level` is not zero."""
+        if level:
+            assert self.plan is not None
+            size = self.plan.group**level
+            for i in range(0, len(segments), size):
+                part = segments[i : i + size]
+                state = recomputed(
+                    lambda s, first, part=part: self.span(s, part, level - 1, book if first else None), state
+                )
+                if book is not None and book.error is not None:
+                    break
+            return state
+        for start, count in segments:
+            try:
+                state = self.segment(state, start, count, book)
+            except Exception as error:
+                if book is None:
+                    raise
+                # Kept for the caller: an exception must not leave a group while torch notes what it saves.
+                book.error = error.after(start) if isinstance(error, RolloutFailure) else error
+                break
+        return state
+
+    def segment(self, state: Any, start: int, count: int, book: _Book | None) -> Any:
+        """Run one segment and record its end if a record is due."""
+        keep = self.plan is not None and self.plan.keep
+        state = self.solver.advance(state, self.control_at(start), self.dt, count, keep=keep)
+        done = start + count
+        state = state.replace(t=self.t0 + done * self.dt)
+        entry = self.take(state) if done % self.every == 0 else None
+        if book is not None:
+            book.done = done
+            if done % self.every == 0:
+                book.times.append(state.t)
+                book.saved.append(entry)
+            if book.progress:
+                book.progress(done, self.steps)
+        return state
+
+    def control_at(self, start: int) -> Control:
+        """The control of a segment: given ones are those of the last record, moved on with their own velocities."""
+        if self.control is None:
+            return self.solver.model.control_at(self.t0 + start * self.dt)
+        since = start % self.every
+        return self.control(self.t0 + (start - since) * self.dt).moved_on(since * self.dt)

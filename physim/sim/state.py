@@ -102,3 +102,13 @@ class Control:
     velocity: Tensor
     spin: Tensor
     acceleration: Tensor | None = None
+
+    def moved_on(self, time: float) -> Control:
+        """The control `time` [s] later at constant velocities and spins."""
+        if time == 0.0:
+            return self
+        zero = torch.zeros_like(self.spin[..., 0])
+        x, y, z = self.spin.unbind(-1)
+        skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(*self.spin.shape, 3)
+        turn = torch.linalg.matrix_exp(time * skew)
+        return dataclasses.replace(self, position=self.position + time * self.velocity, rotation=turn @ self.rotation)
