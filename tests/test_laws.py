@@ -14,7 +14,8 @@ from physim.laws.core import elastic_params
 from physim.laws.elastic import green_strain, hencky_kirchhoff, lame_moduli
 from physim.laws.example import example_material
 from physim.laws.parameters import LAME, Param
-from physim.laws.stability import stable_substep, viscous_modulus, wave_modulus
+from physim.laws.points import Points
+from physim.laws.stability import largest_shear_rate, stable_substep, viscous_modulus, wave_modulus
 from physim.laws.verify import verify
 from physim.numeric import F32, F64, history, mat33, numeric, params, real
 from physim.tensor import deviator, exp_sym, log_strain, sym
@@ -176,6 +177,36 @@ def test_maxwell_relaxes_exactly_and_tracks_its_time():
     assert errors[1] < 0.01 and errors[1] < errors[0] / 2.5
 
 
+def test_tait_at_and_near_exponent_one():
+    """psi = K (J - 1 - ln J) at exponent 1, and no digit is lost beside it."""
+    n = 41
+    s = torch.linspace(0.6, 1.6, n, dtype=torch.float64)
+    F = s[:, None, None] ** (1 / 3) * EYE
+    K = 1e5
+    limit = K * (s - 1 - torch.log(s))
+    for exponent in (1.0, 1.0 + 1e-12, 1.0 + 1e-8, 1.0 + 1e-4, 1.01, 2.0, 7.0):
+        water = Material("fluid_tait", rho0=1000.0, values={"bulk_modulus": K, "exponent": exponent})
+        G = F.clone().requires_grad_()
+        psi = water.energy(G)
+        (slope,) = torch.autograd.grad(psi.sum(), G)
+        tau = water.kirchhoff(F).detach()
+        assert float((slope @ F.mT - tau).abs().max()) < 1e-12 * K, exponent
+        assert float((psi.detach() - limit).abs().max()) <= 0.2 * (exponent - 1.0) * K + 1e-10 * K
+        for precision in (F32, F64):
+            points = Points(water, precision)
+            assert float((points.energy(F) - psi.detach()).abs().max()) < (1e-12 if precision is F64 else 1e-6) * K
+            adjoint = points.stress(F, cotangent=EYE.expand(n, 3, 3).contiguous())
+            assert all(bool(torch.isfinite(a).all()) for a in adjoint.values())
+    # The slope by the exponent is continuous there: K (ln J)^2/2 - K (J - 1 - ln J) at 1.
+    energy = water.laws.torch_energy()
+    assert energy is not None
+    for exponent in (1.0, 1.0 + 1e-9):
+        theta = torch.tensor([K, exponent], dtype=torch.float64).expand(n, -1)
+        slope = torch.vmap(torch.func.grad(energy, argnums=1))(F, theta)[:, 1]
+        want = -limit + K / 2 * torch.log(s) ** 2
+        assert float((slope - want).abs().max()) < 1e-6 * K
+
+
 # ---- materials and parameters
 
 
@@ -208,6 +239,26 @@ def test_parameters_are_frozen_until_freed_and_differentiable():
     copy = Material("neo_hookean", rho0=1000.0, values={"E": torch.ones(7), "nu": 0.1})
     copy.load_state_dict(field.state_dict())
     assert torch.equal(copy.theta(), field.theta())
+
+
+def test_values_are_checked_together_and_left_alone_if_refused():
+    material = Material("neo_hookean", rho0=1000.0, values={"E": 1e5, "bulk_modulus": 1e5})
+    before = material.theta()
+    with pytest.raises(InputError, match=r"E, bulk_modulus give a shear modulus of -.*E below 3 mu and 9 bulk_modulus"):
+        material.set(bulk_modulus=1e4)
+    with pytest.raises(InputError, match="shear modulus"):
+        material.set(E=1e6, bulk_modulus=1e5)
+    assert torch.equal(material.theta(), before)
+    material.set(E=1e6, bulk_modulus=1e6)  # each alone would be refused, or mean another material
+    assert float(material.values()["E"]) == pytest.approx(1e6)
+    given = Material("neo_hookean", rho0=1000.0, values={"E": 1e5, "nu": 0.3})
+    with pytest.raises(InputError, match=r"given by E and nu, not by mu.*make a new Material"):
+        given.set(mu=1e4, lam=2e4)
+    with pytest.raises(InputError, match="given by E and nu, not by bulk_modulus"):
+        given.set(E=2e5, bulk_modulus=1e5)
+    assert float(given.values()["E"]) == pytest.approx(1e5)
+    with pytest.raises(InputError, match=r"values per particle.*E has 3, nu has 2"):
+        given.set(E=torch.ones(3), nu=torch.tensor([0.1, 0.2]))
 
 
 def test_a_value_at_its_bound_stays_fixed():
@@ -284,3 +335,52 @@ def test_stable_substep_follows_stiffness_and_viscosity():
     water.set(viscosity=3e5)
     stiff = stable_substep(water, F, 0.1, dim=2, safety=1.0)
     assert stiff == pytest.approx(2 * 1000.0 * 0.01 / (4 * 2 * 4e5), rel=0.01)
+
+
+def thick(index: float) -> Material:
+    values = {"bulk_modulus": 1e4, "yield_stress": 0.0, "consistency": 5.0, "flow_index": index}
+    return Material("fluid_quadratic", "herschel_bulkley", "fluid", rho0=1000.0, values=values)
+
+
+def test_viscous_bound_grows_with_the_rate_of_a_thickening_fluid():
+    shear = torch.zeros(2, 3, 3, dtype=torch.float64)
+    shear[0, 0, 1] = 50.0
+    shear[1] = torch.diag(torch.tensor([20.0, 20.0, 20.0], dtype=torch.float64))  # a change of volume is no shear
+    assert largest_shear_rate(shear) == pytest.approx(50.0)
+    rates = (0.0, 1.0, 10.0, 100.0)
+    bounds = [float(viscous_modulus(thick(1.5), rate=r)) for r in rates]
+    assert bounds == sorted(bounds)
+    for rate, bound in zip(rates[1:], bounds[1:], strict=True):
+        assert bound >= 1.5 * 5.0 * rate**0.5 * 0.999  # d tau/d rate of a shear wave along the flow
+        assert bound < 3.0 * 5.0 * rate**0.5
+    # Thinning fluids are stiffest at rest, and Newtonian ones do not ask.
+    assert float(viscous_modulus(thick(0.6), rate=100.0)) == pytest.approx(float(viscous_modulus(thick(0.6))))
+    newtonian = example_material("newtonian")
+    assert float(viscous_modulus(newtonian, rate=100.0)) == pytest.approx(float(viscous_modulus(newtonian)))
+    F = EYE.expand(10, -1, -1)
+    slow, fast = (stable_substep(thick(1.5), F, 0.01, dim=2, rate=r) for r in (0.0, 1e4))
+    assert fast < 0.2 * slow
+
+
+def test_viscous_bound_stands_a_marched_shear_wave():
+    """A wave on a fast shear flow dies out below the bound at that rate, and grows at the bound at rest."""
+    n, dx, rate, rho = 32, 0.01, 1e4, 1000.0
+    fluid = thick(1.5)
+    tau = torch.vmap(fluid.viscous.kirchhoff.torch(), in_dims=(None, 0, None)) if fluid.viscous else None
+    assert tau is not None
+    start, end = fluid.laws.columns()["V"]
+    theta = fluid.theta().detach()[0, start:end]
+
+    def grown(dt: float) -> float:
+        v = 1e-3 * torch.cos(torch.pi * torch.arange(n, dtype=torch.float64))
+        before = float(v.abs().max())
+        for _step in range(3):
+            L = torch.zeros(n, 3, 3, dtype=torch.float64)
+            L[:, 0, 1] = rate + (torch.roll(v, -1) - v) / dx
+            s = tau(EYE, L, theta)[:, 0, 1]
+            v = v + dt / rho * (s - torch.roll(s, 1)) / dx
+        return float(v.abs().max()) / before
+
+    dt = {r: stable_substep(fluid, EYE[None], dx, dim=1, rate=r) for r in (0.0, rate)}
+    assert grown(dt[rate]) < 1.0
+    assert grown(dt[0.0]) > 10.0

@@ -13,7 +13,7 @@ from scipy.optimize import least_squares
 
 from physim.errors import FitError, InputError
 from physim.laws import Material
-from physim.laws.tables import r_squared, table_stress
+from physim.laws.tables import table_stress
 
 torch.set_num_threads(1)
 
@@ -114,6 +114,11 @@ def treloar() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         unit = 1e6 if "MPa" in rows[0][1] else 1.0
         found[test] = (torch.tensor(numbers[:, 0]), torch.tensor(numbers[:, 1] * unit))
     return found
+
+
+def r_squared(measured: torch.Tensor, predicted: torch.Tensor) -> float:
+    """Coefficient of determination 1 - |residual|^2/|measured - mean|^2."""
+    return float(1.0 - ((measured - predicted) ** 2).sum() / ((measured - measured.mean()) ** 2).sum())
 
 
 def fit(material: Material, tests: dict, starts: int) -> dict[str, float]:

@@ -72,6 +72,7 @@ class InelasticLaw:
         needs: native names that the elastic law's parameters must begin with, because `project` reads them.
         overstress: `(F, h, theta) -> tau [Pa]` added to the elastic stress, or None.
         stored: `(h, theta) -> psi [J/m^3]` of the history, or None.
+        at_most: pairs (a, b) of parameters of which a must not exceed b.
         plane: the map holds for motion in the x-y plane only.
         forgets_shape: F keeps its volume only, so the elastic law must be a fluid's.
     """
@@ -86,6 +87,7 @@ class InelasticLaw:
     needs: tuple[str, ...] = ()
     overstress: Numeric | None = None
     stored: Numeric | None = None
+    at_most: tuple[tuple[str, str], ...] = ()
     plane: bool = False
     forgets_shape: bool = False
 

@@ -185,33 +185,47 @@ def _overstress_dissipation(subject: Subject) -> Check:
 
 
 def _friction(subject: Subject) -> Iterator[Check]:
-    """Angle of friction that the map really has, by shearing a pressed block at constant volume."""
-    nominal = float(subject.material.theta().detach()[0, subject.material.names.index("friction_angle")])
-    cohesion = float(subject.material.theta().detach()[0, subject.material.names.index("cohesion")])
-    plane = _angle(subject, (1.0, -1.0, 0.0), (-0.02, -0.02, 0.0), nominal, cohesion)
+    """Angles of friction and dilation that the map really has, by shearing a pressed block at constant volume."""
+    values = dict(zip(subject.material.names, subject.material.theta().detach()[0].tolist(), strict=True))
+    nominal, dilating = values["friction_angle"], values["dilation_angle"]
+    plane, opening = _angles(subject, (1.0, -1.0, 0.0), (-0.02, -0.02, 0.0), values["cohesion"])
     told = f"plane strain slips at {math.degrees(plane):.3f} deg, nominal {math.degrees(nominal):.3f} deg"
     if subject.material.inelastic is not None and subject.material.inelastic.plane:
-        error = abs(plane - nominal)
-        yield subject.check("angle in plane strain [deg]", math.degrees(error), 0.1, told)
-        return
-    triaxial = _angle(subject, (1.0, 1.0, -2.0), (-0.02, -0.02, -0.02), nominal, cohesion)
-    told = f"triaxial compression fails at {math.degrees(triaxial):.3f} deg; {told}"
-    yield subject.check("angle in triaxial compression [deg]", math.degrees(abs(triaxial - nominal)), 0.1, told)
+        yield subject.check("angle in plane strain [deg]", math.degrees(abs(plane - nominal)), 0.1, told)
+    else:
+        triaxial, opening = _angles(subject, (1.0, 1.0, -2.0), (-0.02, -0.02, -0.02), values["cohesion"])
+        told = f"triaxial compression fails at {math.degrees(triaxial):.3f} deg; {told}"
+        yield subject.check("angle in triaxial compression [deg]", math.degrees(abs(triaxial - nominal)), 0.1, told)
+    told = (
+        f"plastic strain grows the volume at {math.degrees(opening):.3f} deg, nominal {math.degrees(dilating):.3f} deg"
+    )
+    yield subject.check("angle of dilation [deg]", math.degrees(abs(opening - dilating)), 0.1, told)
 
 
-def _angle(
-    subject: Subject, shear: tuple[float, ...], press: tuple[float, ...], nominal: float, cohesion: float
-) -> float:
-    """Mobilised friction angle [rad]: sin phi = (s1 - s3)/(s1 + s3 + 2 c cot phi) of the pressures s1 > s3."""
+def _angles(
+    subject: Subject, shear: tuple[float, ...], press: tuple[float, ...], cohesion: float
+) -> tuple[float, float]:
+    """Mobilised angles [rad] of friction and dilation of Mohr-Coulomb at the end of a path of shear.
+
+    Friction: s1 - s3 = (s1 + s3) sin phi + 2 c cos phi of the pressures s1 > s3. Dilation: the plastic growth of
+    volume over that plus twice the largest plastic compression (over the shear, in plane strain).
+    """
     direction = torch.diag(torch.tensor(shear, dtype=torch.float64))[None]
     F = torch.linalg.matrix_exp(torch.diag(torch.tensor(press, dtype=torch.float64)))[None]
     h = subject.material.rest_history(1)
     f = torch.linalg.matrix_exp(2e-3 * direction)
+    trial = F
     for _step in range(200):
-        F, h = subject.points.project(f @ F, f, 1e-3, h)
+        trial = f @ F
+        F, h = subject.points.project(trial, f, 1e-3, h)
         h = h[:, : subject.material.history_size]
     tau = torch.diagonal(subject.points.stress(F, None, h)[0])
     axes = torch.tensor([i for i, s in enumerate(shear) if s != 0.0])
     pressure = -tau[axes]
     least, most = float(pressure.min()), float(pressure.max())
-    return math.asin((most - least) / (most + least + 2.0 * cohesion / math.tan(nominal)))
+    friction = math.asin((most - least) / math.hypot(most + least, 2.0 * cohesion)) - math.atan2(
+        2.0 * cohesion, most + least
+    )
+    plastic = torch.log(torch.diagonal(trial[0]) / torch.diagonal(F[0]))[axes]
+    growth, pressed = float(plastic.sum()), -float(plastic.min())
+    return friction, math.asin(growth / (growth + 2.0 * pressed))

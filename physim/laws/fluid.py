@@ -9,7 +9,7 @@ from torch import Tensor
 from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw, elastic_params, register
 from physim.laws.parameters import BULK, Param
 from physim.numeric import TINY, history, mat33, numeric, params, real
-from physim.tensor import deviator, exp_m1, identity, sym
+from physim.tensor import deviator, exp_m1, exp_ratio, identity, sym
 
 
 def fluid_moduli(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,11 +33,12 @@ def fluid_quadratic_kirchhoff(F: mat33, theta: params) -> mat33:
 
 @numeric
 def fluid_tait_energy(F: mat33, theta: params) -> real:
-    """Energy psi = K/g ((J^(1-g) - 1)/(g - 1) + J - 1) [J/m^3], g the exponent."""
+    """Energy psi = K/g ((J^(1-g) - 1)/(g - 1) + J - 1) [J/m^3], g the exponent; K (J - 1 - ln J) at g = 1."""
     J = wp.determinant(F)
-    g = theta[1]
-    lift = (wp.pow(J, real(1.0) - g) - real(1.0)) / (g - real(1.0))
-    return theta[0] / g * (lift + J - real(1.0))
+    log_J = wp.log(J)
+    # (J^(1-g) - 1)/(g - 1) = -ln J (exp z - 1)/z with z = (1 - g) ln J, which has a limit at z = 0.
+    lift = -log_J * exp_ratio((real(1.0) - theta[1]) * log_J, real(0.0))
+    return theta[0] / theta[1] * (lift + J - real(1.0))
 
 
 @numeric

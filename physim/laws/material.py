@@ -61,12 +61,44 @@ class Material(nn.Module):
         self.raw = nn.ParameterDict()
         self._fixed: list[str] = []
         for name, param in self.table.items():
-            self._put(param, given.get(name, param.default))
-        self._check_moduli()
+            given[name] = self._checked(param, given.get(name, param.default))
+        self._check_together(given)
+        for name, param in self.table.items():
+            self._put(param, given[name])
 
-    def _check_moduli(self) -> None:
+    def _checked(self, param: Param, value: Any) -> Tensor:
+        """The value as a float64 tensor of its own; `InputError` unless it is allowed alone."""
+        value = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+        if value.ndim > 1:
+            shape = tuple(value.shape)
+            raise InputError(f"{self.composition}: {param.name} must be a number or of shape (n,), not {shape}.")
+        param.check(value, self.composition)
+        return value
+
+    def _check_together(self, values: dict[str, Tensor]) -> None:
+        """Raise `InputError` where values, each allowed alone, contradict each other."""
+        sizes = {n: v.shape[0] for n, v in values.items() if v.ndim and v.shape[0] != 1}
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{n} has {size}" for n, size in sizes.items())
+            raise InputError(f"{self.composition}: values per particle must be of one number: {told}.")
+        self._check_moduli(values)
+        for low, high in self.inelastic.at_most if self.inelastic else ():
+            a, b = torch.broadcast_tensors(values[low], values[high])
+            bad = a > b * (1.0 + 1e-9)  # the way to unconstrained values and back rounds
+            if bool(bad.any()):
+                unit = self.table[low].unit
+                scale, unit = (math.degrees(1.0), "deg") if unit == "rad" else (1.0, unit)
+                worst = int(bad.reshape(-1).int().argmax())
+                small, large = (float(v.reshape(-1)[worst]) * scale for v in (a, b))
+                raise InputError(
+                    f"{self.composition}: {low} = {small:g} {unit} is above {high} = {large:g} {unit}; give "
+                    f"{low} between 0 and {high}, or set both in one call."
+                )
+
+    def _check_moduli(self, values: dict[str, Tensor]) -> None:
         """Raise `InputError` where two constants, each allowed alone, make no finite elastic solid together."""
-        shear, bulk = self.elastic.moduli(self.theta().detach()[:, : len(self.elastic.params)])
+        native = torch.broadcast_tensors(*native_values(self.laws, values)[: len(self.elastic.params)])
+        shear, bulk = self.elastic.moduli(torch.stack(native, dim=-1).reshape(-1, len(native)))
         for kind, modulus in (("shear", shear), ("bulk", bulk)):
             bad = ~(torch.isfinite(modulus) & (modulus >= 0.0))
             if bool(bad.any()):
@@ -76,12 +108,8 @@ class Material(nn.Module):
                     "finite and not negative (nu below 0.5, E below 3 mu and 9 bulk_modulus)."
                 )
 
-    def _put(self, param: Param, value: Any) -> None:
-        value = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-        if value.ndim > 1:
-            shape = tuple(value.shape)
-            raise InputError(f"{self.composition}: {param.name} must be a number or of shape (n,), not {shape}.")
-        param.check(value, self.composition)
+    def _put(self, param: Param, value: Tensor) -> None:
+        """Store an allowed value."""
         name = param.name
         if param.interior(value):
             if name in self._fixed:
@@ -138,14 +166,15 @@ class Material(nn.Module):
         }
 
     def set(self, **values: Any) -> None:
-        """Replace values [SI] by the names in `values()`.
+        """Replace values [SI] by the names in `values()`; those of one call are checked together.
 
         Raises:
-            InputError: unknown name or impossible value; nothing is changed then.
+            InputError: unknown name, or values that are impossible alone or together; nothing is changed then.
         """
-        for name, value in values.items():
-            self._named(name).check(torch.as_tensor(value, dtype=torch.float64), self.composition)
-        for name, value in values.items():
+        new = {name: self._checked(self._named(name), value) for name, value in values.items()}
+        with torch.no_grad():
+            self._check_together(self.values() | new)
+        for name, value in new.items():
             self._put(self.table[name], value)
 
     def free(self, *names: str) -> None:
@@ -172,6 +201,12 @@ class Material(nn.Module):
 
     def _named(self, name: str) -> Param:
         if name not in self.table:
+            given = [n for n in self.table if n in ELASTIC_CONSTANTS]
+            if name in ELASTIC_CONSTANTS and len(given) == 2:
+                raise InputError(
+                    f"{self.composition}: this material is given by {' and '.join(given)}, not by {name}; set those, "
+                    f"or make a new Material from two constants that include {name}."
+                )
             raise InputError(f"{self.composition}: no parameter '{name}'.{nearest(name, self.table)}")
         return self.table[name]
 

@@ -13,6 +13,8 @@ from physim.laws.material import Material
 SAFETY = 0.6
 # Deformations that are looked at: those with the largest and smallest stretch and volume.
 PROBES = 16
+# Shear rates that are looked at below the largest, each half of the one before.
+LADDER = 12
 
 
 def _directions() -> Tensor:
@@ -68,19 +70,40 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, 
     return _largest(tangent, normals).clamp(min=0.0)
 
 
-def viscous_modulus(material: Material, theta: Tensor | None = None) -> Tensor:
-    """Largest viscosity [Pa s], (m,), that multiplies a plane wave's strain rate, at rest."""
+def largest_shear_rate(L: Tensor) -> float:
+    """Largest shear rate sqrt(2 dev D : dev D) [1/s] of velocity gradients L [1/s], (n, 3, 3), D = sym L."""
+    D = 0.5 * (L + L.mT)
+    dev = D - torch.diagonal(D, dim1=1, dim2=2).mean(dim=1)[:, None, None] * torch.eye(
+        3, dtype=L.dtype, device=L.device
+    )
+    return float(dev.detach().norm(dim=(1, 2)).max()) * math.sqrt(2.0)
+
+
+def viscous_modulus(material: Material, theta: Tensor | None = None, *, rate: float = 0.0) -> Tensor:
+    """Largest viscosity [Pa s], (m,), that multiplies a plane wave's strain rate in a flow of shear rates to `rate`.
+
+    A fluid that thins is stiffest at rest, one that thickens at the largest rate; between the two a ladder of rates
+    is looked at. The wave of most resistance runs along the gradient of the flow.
+
+    Args:
+        material: laws and parameters.
+        theta: native parameters, (1, k) or (m, k).
+        rate: largest shear rate [1/s] of the flow, see `largest_shear_rate`.
+    """
     theta = (material.theta() if theta is None else theta).detach()
-    law = material.viscous
+    law, m = material.viscous, theta.shape[0]
     if law is None:
-        return torch.zeros(theta.shape[0], dtype=torch.float64)
+        return torch.zeros(m, dtype=torch.float64)
     start, end = material.laws.columns()["V"]
     stress = law.kirchhoff.torch()
-    eye, zero = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
-    tangent = torch.vmap(torch.func.jacrev(lambda L, columns: stress(eye, L, columns)), in_dims=(None, 0))(
-        zero, theta[:, start:end]
-    )
-    return _largest(tangent, _directions().expand(theta.shape[0], -1, -1)).clamp(min=0.0)
+    eye = torch.eye(3, dtype=torch.float64)
+    steps = [0.0, *(rate * 2.0**-k for k in range(LADDER))] if rate > 0.0 else [0.0]
+    flow = torch.zeros(len(steps), 3, 3, dtype=torch.float64)
+    flow[:, 0, 1] = torch.tensor(steps, dtype=torch.float64)
+    slope = torch.func.jacrev(lambda L, columns: stress(eye, L, columns))
+    tangent = torch.vmap(torch.vmap(slope, in_dims=(0, None)), in_dims=(None, 0))(flow, theta[:, start:end])
+    found = _largest(tangent.flatten(0, 1), _directions().expand(m * len(steps), -1, -1))
+    return found.reshape(m, -1).amax(dim=1).clamp(min=0.0)
 
 
 def _extremes(F: Tensor) -> Tensor:
@@ -93,7 +116,9 @@ def _extremes(F: Tensor) -> Tensor:
     return torch.unique(torch.cat(found))
 
 
-def stable_substep(material: Material, F: Tensor, dx: float, *, dim: int, safety: float = SAFETY) -> float:
+def stable_substep(
+    material: Material, F: Tensor, dx: float, *, dim: int, rate: float = 0.0, safety: float = SAFETY
+) -> float:
     """Largest safe explicit substep [s] on a grid of spacing dx [m]; inf for a material without stiffness.
 
     A wave of modulus M and viscosity V has at most the frequency w = 2 sqrt(dim M/rho0)/dx and the damping rate
@@ -105,6 +130,7 @@ def stable_substep(material: Material, F: Tensor, dx: float, *, dim: int, safety
         F: deformation gradients of its particles [-], (n, 3, 3).
         dx: grid spacing [m].
         dim: 2 or 3.
+        rate: largest shear rate [1/s] of the flow, for viscosities that depend on it.
         safety: fraction of that limit.
     """
     theta = material.theta().detach()
@@ -119,7 +145,7 @@ def stable_substep(material: Material, F: Tensor, dx: float, *, dim: int, safety
     else:
         F = F[_extremes(F)]
     modulus = float(wave_modulus(material, F, theta).max())
-    viscosity = float(viscous_modulus(material, theta).max())
+    viscosity = float(viscous_modulus(material, theta, rate=rate).max())
     rate = 4.0 * dim * viscosity / (material.rho0 * dx * dx)
     w = 2.0 * math.sqrt(dim * modulus / material.rho0) / dx
     if w == 0.0:

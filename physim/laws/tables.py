@@ -118,9 +118,3 @@ def _stress_free(material: Material, test: Test, s: Tensor, theta: Tensor) -> Te
             "the law is unstable there. Use incompressible: true, or a smaller range."
         )
     return torch.exp(x - residual(x, theta) / slope(x, fixed).detach())
-
-
-def r_squared(measured: Tensor, predicted: Tensor) -> float:
-    """Coefficient of determination 1 - |residual|^2/|measured - mean|^2 [-]."""
-    spread = ((measured - measured.mean()) ** 2).sum()
-    return float(1.0 - ((measured - predicted) ** 2).sum() / spread)

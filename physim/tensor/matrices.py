@@ -1,4 +1,4 @@
-"""Small matrices: parts, products and stress measures."""
+"""Small matrices: their parts and products, and scalar functions that keep their digits near zero."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ def roundoff() -> real:
     return wp.where(TINY > real(1e-100), real(1e-7), real(1e-16))
 
 
+@roundoff.for_torch
+def _roundoff_torch():
+    return 1e-16
+
+
 @numeric
 def log_1p(x: real) -> real:
     """log(1 + x), accurate for small x (Kahan's quotient)."""
@@ -103,15 +108,3 @@ def left_strain(F: mat33) -> mat33:
     """F F^T - I from D = F - I, so that small strains keep their digits."""
     D = F - identity()
     return D + wp.transpose(D) + D @ wp.transpose(D)
-
-
-@numeric
-def pk1_from_kirchhoff(tau: mat33, F: mat33) -> mat33:
-    """First Piola-Kirchhoff stress P = tau F^-T [Pa]."""
-    return tau @ wp.transpose(wp.inverse(F))
-
-
-@numeric
-def cauchy_from_kirchhoff(tau: mat33, F: mat33) -> mat33:
-    """True stress tau/J [Pa]."""
-    return tau / wp.determinant(F)

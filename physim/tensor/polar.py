@@ -1,4 +1,4 @@
-"""The rotation of a deformation, its stretches, and its singular value decomposition."""
+"""The rotation of a deformation, and its stretches."""
 
 from __future__ import annotations
 
@@ -61,14 +61,6 @@ def _polar_rotation_torch(F):
     for _step in range(14):
         R = 0.5 * (R + torch.linalg.inv(R).mT)
     return R
-
-
-@numeric
-def svd(F: mat33):
-    """U, stretches, V with F = U diag(stretches) V^T, U and V rotations; no gradient: use `log_strain`."""
-    R = newton_polar(F)
-    s, V = sym_eig(sym(wp.transpose(R) @ F))
-    return R @ V, s, V
 
 
 @numeric
