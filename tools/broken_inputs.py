@@ -67,6 +67,9 @@ fit:
 EDITS = {
     "misspelt key": ("material: gel", "materail: gel"),
     "misspelt value": ("{all: slip}", "{all: slipp}"),
+    "name with a dot": ("gel: {law", "gel.soft: {law"),
+    "name with a slash": ("  height: {kind", "  top/height: {kind"),
+    "name that begins with a digit": ("  block:\n", "  2block:\n"),
     "unknown law": ("neo_hookean", "neohokean"),
     "misspelt parameter": ("nu: 0.3", "poisson: 0.3"),
     "wrong unit": ("E: 50 kPa", "E: 50 mm"),

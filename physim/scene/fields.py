@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    StringConstraints,
     ValidationInfo,
     model_validator,
 )
@@ -125,6 +126,9 @@ def padded(value: tuple[float, ...], fill: float = 0.0) -> tuple[float, float, f
     return (x, y, z)
 
 
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+"""A name that the user chooses: it becomes part of paths such as `materials.beam.E`, and of file names."""
 Number = Annotated[float, Quantity(units.NUMBER)]
 Fraction = Annotated[float, Quantity(units.NUMBER, least=0.0, most=1.0)]
 Length = Annotated[float, Quantity(units.LENGTH)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +107,8 @@ def yaml_path(document: Document, loc: tuple[Any, ...], kind: str) -> Key:
 
 def _words(error: Any, path: Key, document: Document, seen: dict[int, Any]) -> str:
     kind, given, context = error["type"], error.get("input"), error.get("ctx") or {}
+    if error["loc"][-1:] == ("[key]",):
+        return _name_words(given, path)
     if kind == "extra_forbidden":
         model = seen.get(id(document.at(path[:-1])))
         allowed = list(model.model_fields) if model is not None else []
@@ -156,6 +160,30 @@ _LIMITS = {
     "less_than": ("less than", "lt"),
     "less_than_equal": ("at most", "le"),
 }
+
+
+_SINGULAR = {
+    "materials": "material",
+    "bodies": "body",
+    "colliders": "collider",
+    "clamps": "clamp",
+    "loads": "load",
+    "data": "table",
+    "tables": "table",
+    "recordings": "recording",
+}
+
+
+def _name_words(given: Any, path: Key) -> str:
+    """What is wrong with a name that the user chose, and a name like it that is allowed."""
+    plain = unicodedata.normalize("NFKD", str(given)).encode("ascii", "ignore").decode()
+    tried = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")
+    if not tried[:1].isalpha():
+        tried = "_".join(filter(None, [_SINGULAR.get(path[0] if path else "", "name"), tried]))
+    return (
+        f"{shown(given)} cannot be a name: a name is made of the letters a to z, digits, _ and -, and begins with a "
+        f"letter, because it is part of paths such as materials.beam.E. Try '{tried}'"
+    )
 
 
 def _allowed(context: dict[str, Any]) -> list[str]:

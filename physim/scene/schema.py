@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from physim.scene.fields import quantity_schema
+from physim.scene.fields import NAME_PATTERN, quantity_schema
 from physim.scene.law_tables import ADDED, ParamSpec, kind_of, law_names, law_params
 from physim.scene.spec import ScenePart
 
@@ -26,9 +26,12 @@ def scene_schema() -> dict[str, Any]:
         properties[part] = {"anyOf": [{"enum": names}, inner], "description": f"The {part} law that is added."}
     material["additionalProperties"] = False
     material.pop("required", None)
-    schema["properties"]["materials"]["additionalProperties"] = {
-        "anyOf": [{"type": "string"}, {"$ref": "#/$defs/MaterialPart"}]
+    schema["properties"]["materials"]["patternProperties"] = {
+        NAME_PATTERN: {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/MaterialPart"}]}
     }
+    for node in (*schema["properties"].values(), schema["$defs"]["TracksPart"]["properties"]["points"]):
+        if "patternProperties" in node:
+            node["additionalProperties"] = False
     for side in schema["$defs"]["WallsPart"]["properties"].values():
         types = schema["$defs"]["WallPart"]["properties"]["type"]["enum"]
         side["anyOf"] = [{"enum": types}, *side["anyOf"]]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from physim.scene.fields import Acceleration, Density, Part
+from physim.scene.fields import Acceleration, Density, Name, Part
 from physim.scene.spec_fit import FitPart, RecordingPart
 from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, TablePart
 from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, PosePart, TimePart, WallsPart
@@ -40,16 +40,16 @@ class ScenePart(Part):
     grid: GridPart | None = None
     gravity: Acceleration = (0.0, 0.0, 0.0)
     time: TimePart | None = None
-    materials: dict[str, MaterialPart]
-    bodies: dict[str, BodyPart] = Field(default_factory=dict)
+    materials: dict[Name, MaterialPart]
+    bodies: dict[Name, BodyPart] = Field(default_factory=dict)
     walls: WallsPart = WallsPart()
-    colliders: dict[str, ColliderPart] = Field(default_factory=dict)
-    clamps: dict[str, ClampPart] = Field(default_factory=dict)
-    loads: dict[str, LoadPart] = Field(default_factory=dict)
+    colliders: dict[Name, ColliderPart] = Field(default_factory=dict)
+    clamps: dict[Name, ClampPart] = Field(default_factory=dict)
+    loads: dict[Name, LoadPart] = Field(default_factory=dict)
     pose: PosePart | None = None
-    observe: dict[str, ObservePart] = Field(default_factory=dict)
-    data: dict[str, DataPart] = Field(default_factory=dict)
-    tables: dict[str, TablePart] = Field(default_factory=dict)
-    recordings: dict[str, RecordingPart] = Field(default_factory=dict)
+    observe: dict[Name, ObservePart] = Field(default_factory=dict)
+    data: dict[Name, DataPart] = Field(default_factory=dict)
+    tables: dict[Name, TablePart] = Field(default_factory=dict)
+    recordings: dict[Name, RecordingPart] = Field(default_factory=dict)
     fit: FitPart | None = None
     expect: ExpectPart | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from physim.scene.fields import Direction, Fraction, Part, Point, PositiveLength, Quantity, Time, fail
+from physim.scene.fields import Direction, Fraction, Name, Part, Point, PositiveLength, Quantity, Time, fail
 from physim.scene.spec_space import RegionPart
 from physim.scene.units import TIME
 
@@ -103,7 +103,7 @@ class TracksPart(_Gauge):
 
     kind: Literal["tracks"]
     body: str | None = None
-    points: dict[str, Point]
+    points: dict[Name, Point]
     axes: str = "xyz"
     displacement: bool = False
     mean: bool = False
