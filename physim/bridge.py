@@ -24,8 +24,34 @@ Probe = Callable[[str, Mapping[str, Any]], None]
 Replay = Callable[[], Iterator[Arrays]]
 
 
+class Segment(Protocol):
+    """A run of substeps and its adjoint: what a solver gives to the gradient boundary."""
+
+    def forward(
+        self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, *, keep: bool
+    ) -> tuple[dict[str, Tensor], Any]:
+        """The state after `count` substeps, and what `backward` may use (None unless `keep`)."""
+        ...
+
+    def backward(
+        self,
+        state: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        count: int,
+        kept: Any,
+        given: Mapping[str, Tensor | None],
+        *,
+        probe: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Cotangents of the state and of the inputs from those of the result.
+
+        With `probe`, raise `GradientError` at the first number that is not finite (`raise_if_bad`).
+        """
+        ...
+
+
 class Program(Protocol):
-    """One substep and its adjoint, in Warp terms.
+    """One substep and its adjoint, in Warp terms; `Stepwise` makes a `Segment` of it.
 
     `state_types` and `input_types` give the Warp dtype of each array. Adjoint buffers of the state (`adj_state`)
     and of the inputs arrive zeroed and are added to; `adj_out` may be overwritten. `probe(term, arrays)`, when
@@ -100,21 +126,57 @@ def on_stream_of(tensor: Tensor) -> Iterator[None]:
         yield
 
 
-class _Store:
-    """States of one segment in torch memory, with their Warp views."""
+class Buffers:
+    """Named tensors with their Warp views.
 
-    def __init__(self, like: Mapping[str, Tensor], types: Mapping[str, Any], count: int) -> None:
-        # Zeros, because a body's law writes only its own columns of a history that another body has made wider.
-        self.tensors = [{n: torch.zeros_like(t) for n, t in like.items()} for _ in range(count)]
-        self.arrays: list[Arrays] = [{n: to_warp(t, types[n]) for n, t in s.items()} for s in self.tensors]
+    Attributes:
+        tensors: by name.
+        arrays: the same memory as Warp sees it.
+    """
 
-    def load(self, index: int, values: Mapping[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.tensors[index][name].copy_(value.detach())
+    def __init__(self, tensors: Mapping[str, Tensor], types: Mapping[str, Any]) -> None:
+        self.tensors = dict(tensors)
+        self.arrays: Arrays = {n: to_warp(t, types[n]) for n, t in self.tensors.items()}
+
+    @classmethod
+    def zeros(cls, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, Any], like: Tensor) -> Buffers:
+        """Zeros of the type and on the device of `like`."""
+        return cls({n: like.new_zeros(s) for n, s in shapes.items()}, types)
+
+    def load(self, values: Mapping[str, Tensor | None]) -> None:
+        """Copy values in; None is zero."""
+        for name, tensor in self.tensors.items():
+            value = values[name]
+            if value is None:
+                tensor.zero_()
+            else:
+                tensor.copy_(value.detach())
+
+
+class Pool:
+    """Buffers to be used again: fresh memory costs a page fault per 4 KB, as much as a substep's arithmetic."""
+
+    def __init__(self) -> None:
+        self._idle: dict[tuple, list[Buffers]] = {}
+
+    def take(self, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, Any], like: Tensor) -> Buffers:
+        """Buffers of these shapes with any content."""
+        idle = self._idle.get(tuple(shapes.items()))
+        if idle:
+            return idle.pop()
+        return Buffers({n: like.new_empty(s) for n, s in shapes.items()}, types)
+
+    def give(self, buffers: Buffers) -> None:
+        """Buffers that nobody needs any more."""
+        self._idle.setdefault(tuple((n, tuple(t.shape)) for n, t in buffers.tensors.items()), []).append(buffers)
+
+    def clear(self) -> None:
+        """Let all memory go."""
+        self._idle.clear()
 
 
 def run_segment(
-    program: Program, count: int, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], *, keep: bool
+    segment: Segment, count: int, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], *, keep: bool
 ) -> dict[str, Tensor]:
     """Run `count` substeps as one differentiable function of `state` and `inputs`.
 
@@ -123,7 +185,7 @@ def run_segment(
     """
     names = (tuple(state), tuple(inputs))
     tensors = [t.contiguous() for t in (*state.values(), *inputs.values())]
-    out = _Segment.apply(program, count, keep, names, *tensors)
+    out = _Segment.apply(segment, count, keep, names, *tensors)
     return dict(zip(names[0], out, strict=True))
 
 
@@ -134,46 +196,28 @@ def _split(names: tuple[tuple[str, ...], tuple[str, ...]], tensors: Any) -> tupl
 
 class _Segment(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, program: Program, count: int, keep: bool, names: Any, *tensors: Tensor) -> tuple:
+    def forward(ctx: Any, segment: Segment, count: int, keep: bool, names: Any, *tensors: Tensor) -> tuple:
         state, inputs = _split(names, tensors)
-        keep = keep and any(ctx.needs_input_grad)
-        store = _Store(state, program.state_types, count + 1 if keep else 2)
-        store.load(0, state)
-        arrays = {n: to_warp(t, program.input_types[n]) for n, t in inputs.items()}
         with on_stream_of(tensors[0]):
-            program.begin(arrays)
-            for k in range(count):
-                at, to = (k, k + 1) if keep else (k % 2, (k + 1) % 2)
-                program.substep(store.arrays[at], store.arrays[to], arrays, k)
-            last = count if keep else count % 2
-            program.finish(store.arrays[last], count, partial(_replay, program, count, store, state, arrays))
-        ctx.program, ctx.count, ctx.names = program, count, names
-        ctx.store = store if keep else None
+            out, kept = segment.forward(state, inputs, count, keep=keep and any(ctx.needs_input_grad))
+        ctx.segment, ctx.count, ctx.names, ctx.kept = segment, count, names, kept
         ctx.save_for_backward(*tensors)
-        return tuple(store.tensors[last][n].clone() for n in names[0])
+        return tuple(out[n] for n in names[0])
 
     @staticmethod
     @once_differentiable  # a second derivative would silently miss what passes through the kernels
     def backward(ctx: Any, *cotangents: Tensor) -> tuple:
-        program, count, names = ctx.program, ctx.count, ctx.names
         tensors = ctx.saved_tensors  # asked for once: a rollout that is short of memory recomputes them
-        state, inputs = _split(names, tensors)
-        arrays = {n: to_warp(t, program.input_types[n]) for n, t in inputs.items()}
-        given = {n: c for n, c in zip(names[0], cotangents, strict=True)}
+        state, inputs = _split(ctx.names, tensors)
+        given = dict(zip(ctx.names[0], cotangents, strict=True))
         with on_stream_of(tensors[0]):
-            program.begin(arrays)
-            store = ctx.store
-            if store is None:
-                store = _Store(state, program.state_types, count + 1)
-                store.load(0, state)
-                for k in range(count):
-                    program.substep(store.arrays[k], store.arrays[k + 1], arrays, k)
-            adj_state, adj_inputs = _sweep(program, count, store, arrays, state, inputs, given, probe=False)
+            sweep = partial(ctx.segment.backward, state, inputs, ctx.count, ctx.kept, given)
+            adj_state, adj_inputs = sweep(probe=False)
             found = [*adj_state.values(), *adj_inputs.values()]
             if not all(bool(torch.isfinite(t).all()) for t in found):
-                _sweep(program, count, store, arrays, state, inputs, given, probe=True)
+                sweep(probe=True)
                 raise GradientError("non-finite gradient, in one of two sweeps only: lower dt, or run in float64.")
-        ctx.store = None
+        ctx.kept = None
         return (
             None,
             None,
@@ -183,67 +227,91 @@ class _Segment(torch.autograd.Function):
         )
 
 
-def _replay(
-    program: Program, count: int, store: _Store, state: Mapping[str, Tensor], arrays: Arrays
-) -> Iterator[Arrays]:
-    """The start of a segment and the state after each of its substeps, in two alternating places."""
-    program.begin(arrays)
-    store.load(0, state)
-    yield store.arrays[0]
-    for k in range(count):
-        program.substep(store.arrays[k % 2], store.arrays[(k + 1) % 2], arrays, k)
-        yield store.arrays[(k + 1) % 2]
+class Stepwise:
+    """The `Segment` of a `Program`: substeps one after the other between kept or alternating states."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+
+    def _states(self, like: Mapping[str, Tensor], count: int) -> list[Buffers]:
+        # Zeros, because a body's law writes only its own columns of a history that another body has made wider.
+        return [Buffers({n: torch.zeros_like(t) for n, t in like.items()}, self._program.state_types) for _ in range(count)]
+
+    def forward(
+        self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, *, keep: bool
+    ) -> tuple[dict[str, Tensor], Any]:
+        """See `Segment`."""
+        program = self._program
+        states = self._states(state, count + 1 if keep else 2)
+        states[0].load(state)
+        arrays = Buffers(inputs, program.input_types).arrays
+        program.begin(arrays)
+        for k in range(count):
+            at, to = (k, k + 1) if keep else (k % 2, (k + 1) % 2)
+            program.substep(states[at].arrays, states[to].arrays, arrays, k)
+        last = states[count if keep else count % 2]
+        program.finish(last.arrays, count, partial(self._replay, count, states, state, arrays))
+        return {n: t.clone() for n, t in last.tensors.items()}, states if keep else None
+
+    def _replay(
+        self, count: int, states: list[Buffers], state: Mapping[str, Tensor], inputs: Arrays
+    ) -> Iterator[Arrays]:
+        """The start of a segment and the state after each of its substeps, in two alternating places."""
+        self._program.begin(inputs)
+        states[0].load(state)
+        yield states[0].arrays
+        for k in range(count):
+            self._program.substep(states[k % 2].arrays, states[(k + 1) % 2].arrays, inputs, k)
+            yield states[(k + 1) % 2].arrays
+
+    def backward(
+        self,
+        state: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        count: int,
+        kept: Any,
+        given: Mapping[str, Tensor | None],
+        *,
+        probe: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """See `Segment`."""
+        program, states = self._program, kept
+        arrays = Buffers(inputs, program.input_types).arrays
+        program.begin(arrays)
+        if states is None:
+            states = self._states(state, count + 1)
+            states[0].load(state)
+            for k in range(count):
+                program.substep(states[k].arrays, states[k + 1].arrays, arrays, k)
+        ends = self._states(state, 2)
+        grads = Buffers({n: torch.zeros_like(t) for n, t in inputs.items()}, program.input_types)
+        ends[count % 2].load(given)
+        if probe:
+            raise_if_bad("the loss", ends[count % 2].arrays, count)
+        for k in reversed(range(count)):
+            at, to = ends[k % 2], ends[(k + 1) % 2]
+            for tensor in at.tensors.values():
+                tensor.zero_()
+            report = (lambda term, found, k=k: raise_if_bad(term, found, k)) if probe else None
+            before, after = states[k].arrays, states[k + 1].arrays
+            program.substep_adjoint(before, after, arrays, at.arrays, to.arrays, grads.arrays, k, report)
+            if report:
+                report("substep", {**at.arrays, **grads.arrays})
+        return ends[0].tensors, grads.tensors
 
 
-def _sweep(
-    program: Program,
-    count: int,
-    store: _Store,
-    arrays: Arrays,
-    state: Mapping[str, Tensor],
-    inputs: Mapping[str, Tensor],
-    given: Mapping[str, Tensor | None],
-    *,
-    probe: bool,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Backward through the kept states of a segment; with `probe`, stop at the first non-finite number."""
-    buffers = _Store(state, program.state_types, 2)
-    grads = {n: torch.zeros_like(t) for n, t in inputs.items()}
-    adj_inputs = {n: to_warp(t, program.input_types[n]) for n, t in grads.items()}
-    for name, tensor in buffers.tensors[count % 2].items():
-        value = given[name]
-        if value is None:
-            tensor.zero_()
-        else:
-            tensor.copy_(value)
-    if probe:
-        _raise_if_bad("the loss", buffers.arrays[count % 2], count)
-    for k in reversed(range(count)):
-        at, to = k % 2, (k + 1) % 2
-        for tensor in buffers.tensors[at].values():
-            tensor.zero_()
-        report = (lambda term, found, k=k: _raise_if_bad(term, found, k)) if probe else None
-        program.substep_adjoint(
-            store.arrays[k],
-            store.arrays[k + 1],
-            arrays,
-            buffers.arrays[at],
-            buffers.arrays[to],
-            adj_inputs,
-            k,
-            report,
-        )
-        if report:
-            report("substep", {**buffers.arrays[at], **adj_inputs})
-    return buffers.tensors[0], grads
+def raise_if_bad(term: str, found: Mapping[str, Any], k: int, order: Tensor | None = None) -> None:
+    """Raise `GradientError` for the first number that is not finite in the adjoint of `term` in substep `k`.
 
-
-def _raise_if_bad(term: str, found: Mapping[str, Any], k: int) -> None:
+    `order` gives the user's index of each row, for arrays with as many rows.
+    """
     for name, array in found.items():
         tensor = wp.to_torch(array)
         rows = torch.isfinite(tensor.reshape(tensor.shape[0], -1)).all(dim=1) if tensor.numel() else None
         if rows is not None and not bool(rows.all()):
             index = int((~rows).nonzero()[0, 0])
+            if order is not None and len(order) == tensor.shape[0]:
+                index = int(order[index])
             raise GradientError(
                 f"non-finite gradient of '{name}' at row {index}, from the adjoint of '{term}' in substep {k} of the "
                 "segment. A law's derivative is infinite there (F nearly singular, a square root at zero) or the "

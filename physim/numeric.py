@@ -44,6 +44,10 @@ class Precision:
         """Warp vector of `length` reals."""
         return wp.types.vector(length, self.real)
 
+    def matrix(self, rows: int, columns: int) -> Any:
+        """Warp matrix of reals."""
+        return wp.types.matrix((rows, columns), self.real)
+
     @property
     def tiny(self) -> float:
         """Smallest number that guards a division without changing a result in this precision."""

@@ -12,35 +12,71 @@ from physim.sim.model import Model
 
 
 @numeric
-def mirror_of(i: int, low: int, high: int) -> int:
-    """Node index mirrored at the plane of the lower or upper wall; -1 where there is none.
+def image_of(i: int, image: int, low: int, high: int, period: int) -> int:
+    """Node index of an image of node `i`: itself (0), its mirror image (1), or copies a period apart (0, 1, 2).
 
-    Planes are given in half nodes (twice the node index), or -1 for no wall.
+    Wall planes are given in half nodes (twice the node index), or -1 for no wall; `period` is 0 where there is none.
+    An image that does not exist is far outside the grid.
     """
-    other = -1
-    if low >= 0 and 2 * i <= low + 4:
-        other = low - i
-    if high >= 0 and 2 * i >= high - 4:
-        other = high - i
+    other = -1048576
+    if period > 0:
+        rest = i % period
+        if rest < 0:
+            rest = rest + period
+        other = rest + (image - 1) * period
+    else:
+        if image == 0:
+            other = i
+        if image == 1:
+            if low >= 0 and 2 * i <= low + 4:
+                other = low - i
+            if high >= 0 and 2 * i >= high - 4:
+                other = high - i
     return other
 
 
 @numeric
-def reflect(momentum: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
-    """Mirror image of (momentum, mass) at a wall: slip flips the normal, no-slip the velocity relative to the wall."""
-    m = momentum[3]
-    p = vec3(momentum[0], momentum[1], momentum[2])
+def reflect(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
+    """Mirror image of (momentum, mass) at a wall: slip flips the normal, no-slip the velocity relative to the wall.
+
+    A side that is periodic (kind -1) reflects nothing.
+    """
+    m = value[3]
+    p = vec3(value[0], value[1], value[2])
     n = vec3(
         wp.where(axis == 0, real(1.0), real(0.0)),
         wp.where(axis == 1, real(1.0), real(0.0)),
         wp.where(axis == 2, real(1.0), real(0.0)),
     )
-    slip = p - real(2.0) * wp.dot(p, n) * n
-    stick = real(2.0) * m * (wall_velocity - wp.dot(wall_velocity, n) * n) - p
-    q = slip
+    q = p
+    if kind == 0:
+        q = p - real(2.0) * wp.dot(p, n) * n
     if kind == 1:
-        q = stick
+        q = real(2.0) * m * (wall_velocity - wp.dot(wall_velocity, n) * n) - p
     return vec4(q[0], q[1], q[2], m)
+
+
+@numeric
+def image_value(
+    value: vec4,
+    a: int,
+    b: int,
+    c: int,
+    side_a: int,
+    side_b: int,
+    side_c: int,
+    wall_kind: wp.array(dtype=wp.int32),
+    wall_velocity: wp.array(dtype=vec3),
+) -> vec4:
+    """What a node sees of (momentum, mass) at its image number (a, b, c)."""
+    seen = value
+    if a == 1:
+        seen = reflect(seen, 0, wall_kind[side_a], wall_velocity[side_a])
+    if b == 1:
+        seen = reflect(seen, 1, wall_kind[side_b], wall_velocity[side_b])
+    if c == 1:
+        seen = reflect(seen, 2, wall_kind[side_c], wall_velocity[side_c])
+    return seen
 
 
 @numeric
@@ -169,7 +205,7 @@ def contact_velocity(v: vec3, wall: vec3, n: vec3, mode: int, friction: real) ->
 def wall_arrays(model: Model, p: Precision, device: Any) -> list[wp.array]:
     """Plane (in half nodes), kind and velocity of the six sides, as the grid update takes them."""
     plane = np.full(6, -1, np.int32)
-    kind = np.zeros(6, np.int32)
+    kind = np.repeat(np.where(model.grid.periodic, -1, 0), 2).astype(np.int32)
     velocity = np.zeros((6, 3))
     for wall in model.walls:
         side = 2 * wall.axis + int(wall.high)

@@ -10,6 +10,7 @@ import warp as wp
 from torch import Tensor
 
 from physim.bridge import Arrays, precision_of
+from physim.launch import Launch
 from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
@@ -68,33 +69,6 @@ def law_kernels(
         "stress": kernel(kernels.stress, precision, module=module, stress_of=stress_of, **bound),
         "project": kernel(kernels.project, precision, module=module, project_of=project_of, **bound),
     }
-
-
-class Launch:
-    """A launch built once, whose changing arguments are replaced by name."""
-
-    def __init__(
-        self, kernel: wp.Kernel, dim: int, device: Any, values: dict[str, Any], adjoints: dict | None = None
-    ) -> None:
-        labels = [a.label for a in kernel.adj.args]
-        self.at = {label: i for i, label in enumerate(labels)}
-        options: dict[str, Any] = {"device": device, "record_tape": False, "record_cmd": True}
-        if adjoints is not None:
-            options |= {"adj_inputs": [adjoints.get(label) for label in labels], "adjoint": True}
-        # The command keeps raw pointers only.
-        self._held = (values, adjoints)
-        self._command: Any = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
-
-    def set(self, adjoint: bool = False, **values: Any) -> None:
-        """Replace arguments (or with `adjoint`, their adjoints) of those names it has."""
-        for label, value in values.items():
-            if label in self.at:
-                packed = value.__ctype__() if isinstance(value, wp.array) else value
-                self._command.set_param_at_index_from_ctype(self.at[label], packed, adjoint)
-
-    def __call__(self) -> None:
-        """Launch it."""
-        self._command.launch()
 
 
 class Stages(dict[str, list[Launch]]):

@@ -1,0 +1,252 @@
+"""The kernel launches of an MPM substep, built once per model, and the memory they work in.
+
+A substep is a few phases with a barrier between them; in a phase each thread has its own list of launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import warp as wp
+from torch import Tensor
+
+from physim.bridge import Arrays, Buffers, Pool, precision_of, to_warp
+from physim.launch import Crew, Launch
+from physim.laws.compose import Composition
+from physim.numeric import Precision, kernel
+from physim.sim.model import Body, Model
+from physim.solvers.mpm import adjoints, kernels
+from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
+from physim.solvers.mpm.examine import Record
+from physim.solvers.mpm.layout import SLABS, Layout, shared_out
+from physim.solvers.mpm.native import stencil_functions
+
+NEVER = 2**31 - 1
+
+
+@cache
+def transfer_kernels(
+    precision: Precision, dim: int, colliders: tuple[int, ...], *, images: int, blend: bool
+) -> dict[str, wp.Kernel]:
+    """P2G, grid update and G2P, and the adjoints of the transfers, for one kind of model."""
+    periodic, kind = int(images == 3), "aflip" if blend else "apic"
+    sizes = {"DIM": dim, "BLEND": int(blend), "PERIODIC": periodic} | stencil_functions(precision, dim)
+    made = {}
+    for strain in (0, 1):
+        module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}"
+        for source in (kernels.g2p, adjoints.g2p_adjoint, *((kernels.p2g, adjoints.p2g_adjoint) if strain else ())):
+            name = source.__name__ + ("" if strain or "p2g" in source.__name__ else "_only")
+            made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **sizes)
+    module = f"physim_grid_{dim}d_{kind}_{images}_{''.join(map(str, colliders))}"
+    bound = {"KINDS": colliders, "SIDES": images, "BLEND": int(blend), "DIM": dim}
+    made["grid_update"] = kernel(kernels.grid_update, precision, module=module, FORCES=0, **bound)
+    made["grid_forces"] = kernel(
+        kernels.grid_update, precision, module=module + "_forces", differentiable=False, FORCES=1, **bound
+    )
+    return made
+
+
+@cache
+def law_kernels(laws: Composition, precision: Precision) -> dict[str, wp.Kernel]:
+    """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
+    size, history = len(laws.names), laws.history_size
+    bound = {
+        "params": precision.vector(size),
+        "history": precision.vector(max(1, history)),
+        "PARAMS": size,
+        "HISTORY": history,
+    }
+    module = "physim_law_" + laws.name
+    stress_of, project_of = laws.stress_function(precision), laws.project_function(precision)
+    return {
+        "stress": kernel(kernels.stress, precision, module=module, stress_of=stress_of, **bound),
+        "project": kernel(kernels.project, precision, module=module, project_of=project_of, **bound),
+    }
+
+
+class Stage:
+    """The launches of one kernel over all lots: by body, colour and thread, or by lot where adjoints are summed."""
+
+    def __init__(self) -> None:
+        self.launches: dict[tuple, Launch] = {}
+
+    def set(self, **values: Any) -> None:
+        """Replace arguments in every launch that has them."""
+        for launch in self.launches.values():
+            launch.set(**values)
+
+
+class Workspace:
+    """Kernels, constant arrays and scratch memory of one model in one precision on one device.
+
+    Args:
+        model: what is simulated.
+        like: a tensor of the state's type and device.
+        blend, mass_floor, volume_filter: see `SolverMPM`.
+        threads: CPU threads.
+    """
+
+    def __init__(
+        self, model: Model, like: Tensor, *, blend: float, mass_floor: float, volume_filter: float, threads: int
+    ) -> None:
+        wp.init()
+        p = self.precision = precision_of(like)
+        self.model, self.device = model, wp.device_from_torch(like.device)
+        grid, self.n = model.grid, like.shape[0]
+        self.cpu = like.device.type == "cpu"
+        self.threads = threads if self.cpu else 1
+        self.crew = Crew(self.threads)
+        self.slab_limit = SLABS if self.cpu else 1
+        self.blend = blend > 0
+        shapes = tuple(int(c.kind) for c in model.colliders)
+        self.periodic = any(grid.periodic)
+        images = 3 if self.periodic else 2 if model.walls else 1
+        self.kernels = transfer_kernels(p, grid.dim, shapes, images=images, blend=self.blend)
+        self.laws = [law_kernels(m.laws, p) for m in model.materials]
+        self.flows = [model.materials[b.material].inelastic is not None for b in model.bodies]
+        self.volume_filter = volume_filter
+        self.record, self.pool = Record(model, p, self.device), Pool()
+        self.mass, self.vol0 = (t.detach().to(like).contiguous() for t in (model.mass, model.vol0))
+        walls = dict(zip(("wall_plane", "wall_kind", "wall_velocity"), wall_arrays(model, p, self.device), strict=True))
+        names = ("mode", "friction", "size")
+        fields = ("at", "dims", "origin", "spacing", "values")
+        keys = [f"collider_{n}" for n in names] + [f"field_{n}" for n in fields]
+        solids = dict(zip(keys, collider_arrays(model, p, self.device), strict=True))
+        last = [grid.shape[i] - 3 if i < grid.dim and not grid.periodic[i] else -1 for i in range(3)]
+        self.stray = wp.full(1, value=NEVER, dtype=wp.int32, device=self.device)
+        self.constants: dict[str, Any] = {
+            **walls,
+            **solids,
+            "origin": p.vec3(*grid.origin),
+            "per_dx": p.real(1.0 / grid.dx),
+            "period": wp.vec3i(*(s if w else 0 for s, w in zip(grid.shape, grid.periodic, strict=True))),
+            "last_node": wp.vec3i(*last),
+            "blend": p.real(blend),
+            "mass_floor": p.real(mass_floor),
+            "stray": self.stray,
+            "status": self.record.status,
+            "contact_force": wp.zeros(max(1, len(shapes)), dtype=p.vec3, device=self.device),
+        }
+        particles = {"tau": (self.n, 3, 3), "adj_tau": (self.n, 3, 3), "F_flow": (self.n if volume_filter > 0 else 1, 3, 3)}
+        self.scratch = Buffers.zeros(particles, {n: p.mat33 for n in particles}, like)
+        self._like, self._nodes = like, Buffers.zeros({}, {}, like)
+        self.capacity = 0
+        self.layout: Layout | None = None
+        self._forward: dict[str, Stage] | None = None
+        self._reverse: dict[str, Stage] | None = None
+        self._bound: dict[str, Any] = {}
+
+    # ---- memory ------------------------------------------------------------------------------------------------
+
+    @property
+    def grid_names(self) -> tuple[str, ...]:
+        """Nodal sums that the particles scatter, and that the backward pass needs."""
+        return ("grid", "impulse") if self.blend else ("grid",)
+
+    def take_state(self) -> Buffers:
+        """Memory for one state."""
+        columns = max(1, self.model.history_size)
+        shapes = {"x": (self.n, 3), "v": (self.n, 3), "C": (self.n, 3, 3), "F": (self.n, 3, 3), "h": (self.n, columns)}
+        found = self.pool.take(shapes, self.state_types, self._like)
+        if self.model.history_size and not all(self.flows):
+            # A body's law writes only its own columns of a history that another body has made wider.
+            found.tensors["h"].zero_()
+        return found
+
+    def take_grid(self) -> Buffers:
+        """Memory for the nodal sums of one substep, cleared."""
+        shapes = {n: (self.capacity, 4) for n in self.grid_names}
+        found = self.pool.take(shapes, {n: self.precision.vec4 for n in shapes}, self._like)
+        self.clear(found)
+        return found
+
+    def clear(self, nodes: Buffers) -> None:
+        """Zero nodal fields as far as the layout reaches."""
+        assert self.layout is not None
+        for tensor in nodes.tensors.values():
+            tensor[: self.layout.nodes + 4].zero_()
+
+    @property
+    def state_types(self) -> dict[str, Any]:
+        """Warp types of the state."""
+        p = self.precision
+        return {"x": p.vec3, "v": p.vec3, "C": p.mat33, "F": p.mat33, "h": p.real}
+
+    @property
+    def nodes(self) -> Buffers:
+        """Nodal scratch fields; a blended transfer has one more of each kind."""
+        return self._nodes
+
+    def _grow(self, nodes: int) -> None:
+        if nodes + 4 <= self.capacity:
+            return
+        self.capacity = int(1.2 * nodes) + 4
+        self.pool.clear()
+        fields = ["grid_v", "adj_grid", "adj_grid_v"] + (["grid_u", "adj_impulse", "adj_grid_u"] if self.blend else [])
+        p = self.precision
+        self._nodes = Buffers.zeros({n: (self.capacity, 4) for n in fields}, {n: p.vec4 for n in fields}, self._like)
+
+    def node_arrays(self) -> Arrays:
+        """Nodal scratch by name; fields that only a blended transfer has are there for the argument's sake."""
+        arrays = dict(self._nodes.arrays)
+        for name in ("grid_u", "impulse", "adj_impulse", "adj_grid_u"):
+            arrays.setdefault(name, self._nodes.arrays["grid_v"])
+        return arrays
+
+    # ---- binding -----------------------------------------------------------------------------------------------
+
+    def bind_layout(self, layout: Layout, inputs: Buffers, dt: float) -> None:
+        """Point every launch to a layout, its particles' constants and the segment's inputs."""
+        self._grow(layout.nodes)
+        self.layout = layout
+        p = self.precision
+        order = layout.order
+        held = [self.mass[order], self.vol0[order]]
+        shift = to_warp(layout.shift, p.vec3)
+        self._bound = {
+            **self.constants,
+            **self.scratch.arrays,
+            **layout.arrays(),
+            **self.node_arrays(),
+            **inputs.arrays,
+            "mass": to_warp(held[0], p.real),
+            "vol0": to_warp(held[1], p.real),
+            "shift": shift,
+            "dt": p.real(dt),
+            "elapsed": p.real(0.0),
+            "substep": 0,
+            "first": 0,
+            "row": 0,
+            "stride": 0,
+        }
+        self._held = (held, layout, inputs)
+        self._thetas = []
+        for body in self.model.bodies:
+            theta = inputs.tensors[f"theta_{body.material}"]
+            if theta.shape[0] > 1:
+                theta = theta[order[body.start : body.stop] - body.start].contiguous()
+            self._thetas.append((theta, to_warp(theta, p.real)))
+        self._forward = self._reverse = None
+
+    def law_inputs(self, body: int) -> Tensor:
+        """Parameters of a body in the layout's order, (1, k) or (n_b, k)."""
+        return self._thetas[body][0]
+
+    def parts(self, body: int) -> Iterator[tuple[int, int, int, int]]:
+        """Colour, thread, first particle and one after the last of each share of a body."""
+        assert self.layout is not None
+        for colour in range(2):
+            for thread, lots in enumerate(shared_out(self.layout.lots[body][colour], self.threads)):
+                if lots:
+                    yield colour, thread, lots[0].start, lots[-1].stop
+
+    def launch(self, made: wp.Kernel, count: int, extra: dict[str, Any], adjoints: dict | None = None) -> Launch:
+        """A launch with the bound arguments and others."""
+        return Launch(made, count, self.device, self._bound | extra, adjoints)
+
+    def law_arguments(self, index: int, body: Body, start: int) -> dict[str, Any]:
+        """Arguments of a law's kernel that starts at particle `start`."""
+        theta, array = self._thetas[index]
+        return {"theta": array, "first": start, "row": start - body.start, "stride": int(theta.shape[0] > 1)}

@@ -1,0 +1,181 @@
+"""Where particles and nodes lie in memory: particles in cell order, nodes in columns only where particles are.
+
+A column is the run of nodes along the row axis above one place (a, b) of the other two axes (see `native.py`); it
+reaches from the lowest to the highest node that its particles touch. The memory and time of a grid therefore follow
+the material, not its bounding box. A layout holds while no particle moves by more than a cell.
+
+Particles are sorted by body, then by slab: slabs are runs of cells along a, four or more wide, of which every other
+one belongs to the same colour. Two slabs of one colour touch no common node, so that several threads may scatter them
+at the same time, and each node adds up its contributions in the same order for any number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import warp as wp
+from torch import Tensor
+
+from physim.sim.model import Grid
+from physim.solvers.mpm.native import AXES
+
+LOW, HIGH = 2, 3
+"""Cells of the column table before the first and after the last node: the free cell of movement, and the images of a
+periodic axis."""
+SLAB = 4
+"""Fewest cells in a slab: one more than a stencil and its movement on either side reach."""
+SLABS = 8
+"""Most slabs."""
+_NOWHERE = 2**30
+
+
+@dataclass(frozen=True)
+class Lot:
+    """A run of particles of one body in one slab."""
+
+    slab: int
+    start: int
+    stop: int
+
+
+class Layout:
+    """An order of the particles and a numbering of the nodes.
+
+    Args:
+        x: positions [m], (n, 3), in the order that the layout is to change.
+        order: the user's index of each row of `x`, or None where `x` is in the user's order.
+        ranges: first and last particle (exclusive) of each body.
+        grid: the grid.
+        slabs: most slabs; 1 where threads do not matter.
+
+    Attributes:
+        change: rows of `x` in the new order, (n,).
+        order: the user's index of each particle, (n,).
+        lots: per body, the lots of colour 0 and those of colour 1.
+        nodes: number of nodes.
+    """
+
+    def __init__(
+        self, x: Tensor, order: Tensor | None, ranges: list[tuple[int, int]], grid: Grid, *, slabs: int = SLABS
+    ) -> None:
+        n, device = x.shape[0], x.device
+        a, b, r = AXES[grid.dim]
+        origin = torch.tensor(grid.origin, dtype=x.dtype, device=device)
+        s = (x - origin) * (1.0 / grid.dx)
+        shape = torch.tensor(grid.shape, dtype=x.dtype, device=device)
+        turns = torch.floor(s / shape) * torch.tensor(grid.periodic, dtype=x.dtype, device=device)
+        base = torch.floor(s - turns * shape - 0.5).to(torch.int64)
+        if grid.dim == 2:
+            base[:, 2] = 0
+        self.height, self.width = grid.shape[a] + LOW + HIGH, grid.shape[b] + LOW + HIGH if grid.dim == 3 else 1
+        self.low_a, self.low_b = LOW, LOW if grid.dim == 3 else 0
+        rows = grid.shape[r] + LOW + HIGH
+        place = (base[:, a] + self.low_a) * self.width + base[:, b] + self.low_b
+
+        edges = _slab_edges(torch.bincount(base[:, a] + LOW, minlength=self.height).tolist(), slabs)
+        slab = torch.bucketize(base[:, a] + LOW, torch.tensor(edges[1:-1], device=device), right=True)
+        count = len(edges) - 1
+        body = torch.zeros(n, dtype=torch.int64, device=device)
+        for i, (start, stop) in enumerate(ranges):
+            body[start:stop] = i
+        group = (body * 2 + slab % 2) * count + slab
+        key = (group * (self.height * self.width) + place) * rows + base[:, r] + LOW
+        self.change = torch.argsort(key, stable=True)
+        self.order = self.change if order is None else order[self.change]
+        self.home = base[self.change].to(torch.int32)
+        self.shift = (turns * shape)[self.change] * grid.dx
+        self.lots = _lots(torch.bincount(group, minlength=2 * count * len(ranges)).tolist(), len(ranges), count)
+        self.slabs = count
+
+        low = torch.full((self.height * self.width,), _NOWHERE, dtype=torch.int64, device=device)
+        high = torch.full_like(low, -_NOWHERE)
+        low.scatter_reduce_(0, place, base[:, r], "amin")
+        high.scatter_reduce_(0, place, base[:, r], "amax")
+        low = _spread(low.view(self.height, self.width), torch.minimum, grid.dim).reshape(-1) - 1
+        high = _spread(high.view(self.height, self.width), torch.maximum, grid.dim).reshape(-1) + 4
+        used = high > low
+        # One node more than needed: a row is four nodes wide in memory.
+        length = torch.where(used, high - low + 1, 0)
+        before = torch.cumsum(length, 0) - length
+        self.columns = torch.where(used, before - low, 0).to(torch.int32)
+        self.column_low = torch.where(used, low, 0).to(torch.int32)
+        self.column_high = torch.where(used, high, 0).to(torch.int32)
+        self.node_column = torch.repeat_interleave(length).to(torch.int32)
+        self.nodes = int(self.node_column.shape[0])
+
+    @cached_property
+    def inverse(self) -> Tensor:
+        """Row of the layout in which each of the user's particles is, (n,)."""
+        return torch.argsort(self.order)
+
+    @cached_property
+    def undo(self) -> Tensor:
+        """The permutation that undoes `change`, (n,)."""
+        return torch.argsort(self.change)
+
+    def arrays(self) -> dict[str, Any]:
+        """What kernels take, by argument name."""
+        names = ("columns", "column_low", "column_high", "node_column")
+        found: dict[str, Any] = {n: wp.from_torch(getattr(self, n), dtype=wp.int32) for n in names}
+        found["home"] = wp.from_torch(self.home, dtype=wp.vec3i)
+        found["order"] = wp.from_torch(self.order.to(torch.int32), dtype=wp.int32)
+        return found | {"width": self.width, "low_a": self.low_a, "low_b": self.low_b}
+
+
+def _slab_edges(counts: list[int], most: int) -> list[int]:
+    """Edges of an even number of slabs (or of one) with about equally many particles, each SLAB cells wide or more."""
+    used = [i for i, c in enumerate(counts) if c]
+    first, end = used[0], used[-1] + 1
+    slabs = min(most, (end - first) // SLAB)
+    slabs -= slabs % 2
+    if slabs < 2:
+        return [first, end]
+    total, seen, edges = sum(counts), 0, [first]
+    for i in range(first, end):
+        left = slabs - len(edges)
+        wide = i - edges[-1] >= SLAB
+        if left and wide and (seen * slabs >= total * len(edges) or end - i <= SLAB * left):
+            edges.append(i)
+        seen += counts[i]
+    return [*edges, end]
+
+
+def _lots(counts: list[int], bodies: int, slabs: int) -> list[tuple[list[Lot], list[Lot]]]:
+    found, at = [], 0
+    for b in range(bodies):
+        colours: tuple[list[Lot], list[Lot]] = ([], [])
+        for colour in range(2):
+            for slab in range(slabs):
+                size = counts[(2 * b + colour) * slabs + slab]
+                if size:
+                    colours[colour].append(Lot(slab, at, at + size))
+                    at += size
+        found.append(colours)
+    return found
+
+
+def _spread(table: Tensor, best: Any, dim: int) -> Tensor:
+    """Best value among the particles whose stencil, or that of a neighbour cell, reaches a column."""
+    for axis in range(dim - 1):
+        size = table.shape[axis]
+        out = table.clone()
+        # A node is reached by the cells from three below to one above: the stencil, and one cell of movement.
+        for offset in (-1, 1, 2, 3):
+            to = out.narrow(axis, max(0, offset), size - abs(offset))
+            best(to, table.narrow(axis, max(0, -offset), size - abs(offset)), out=to)
+        table = out
+    return table
+
+
+def shared_out(lots: list[Lot], threads: int) -> list[list[Lot]]:
+    """Lots dealt to threads in order, with about equally many particles each."""
+    total, seen = sum(lot.stop - lot.start for lot in lots), 0
+    found: list[list[Lot]] = [[] for _ in range(threads)]
+    for lot in lots:
+        middle = seen + (lot.stop - lot.start) / 2
+        found[min(threads - 1, int(threads * middle / max(1, total)))].append(lot)
+        seen += lot.stop - lot.start
+    return found

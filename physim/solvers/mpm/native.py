@@ -1,0 +1,225 @@
+"""The three loops over a particle's stencil in plain C++: `scatter`, `gather`, and the adjoint of both, `pull`.
+
+A node is four numbers, a vector and a scalar, and a stencil row is three neighbouring nodes along the row axis: one
+vector register of 16 numbers, of which the last four have no weight. Written on whole rows, a transfer is 9 rows of a
+few multiply-adds, two to three times as fast as the same loop over 27 nodes. On a GPU a row is a small array.
+
+Axes are called a, b and r: rows run along r, and columns of nodes are numbered by (a, b). In two dimensions these
+are x, z and y, and b has one layer.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import warp as wp
+
+from physim.numeric import Precision, mat33, real, rebind, vec3, vec4
+
+AXES = {3: (0, 1, 2), 2: (0, 2, 1)}
+"""Coordinates that a, b and r stand for."""
+
+_ROW = """
+typedef {REAL} number;
+#if defined(__CUDA_ARCH__)
+struct row {{
+    number e[16];
+    CUDA_CALLABLE row operator+(const row& o) const {{ row s; for (int l = 0; l < 12; ++l) s.e[l] = e[l] + o.e[l]; return s; }}
+    CUDA_CALLABLE row operator*(const row& o) const {{ row s; for (int l = 0; l < 12; ++l) s.e[l] = e[l] * o.e[l]; return s; }}
+    CUDA_CALLABLE row operator*(number f) const {{ row s; for (int l = 0; l < 12; ++l) s.e[l] = e[l] * f; return s; }}
+    CUDA_CALLABLE number operator[](int l) const {{ return e[l]; }}
+}};
+#define ADD(at, v) for (int l = 0; l < 12; ++l) atomicAdd((at) + l, (v).e[l])
+#define LOAD(at) {{(at)[0], (at)[1], (at)[2], (at)[3], (at)[4], (at)[5], (at)[6], (at)[7], (at)[8], (at)[9], (at)[10], (at)[11]}}
+#else
+typedef number row __attribute__((vector_size(16 * sizeof(number)), aligned(sizeof(number))));
+#define ADD(at, v) *(row*)(at) += v
+#define LOAD(at) *(const row*)(at)
+#endif
+"""
+
+# Position in cells, first node, weights w, distances d [m] and slopes s [1/m] of the three nodes on each axis.
+_STENCIL = """
+const int A = {A}, B = {B}, R = {R}, NB = {NB};
+const number dx = number(1) / per_dx;
+number f[3];
+int first[3];
+number w[3][3], d[3][3], s[3][3];
+for (int axis = 0; axis < 3; ++axis) {{
+    const number at = (((const number*)&x)[axis] - ((const number*)&origin)[axis]) * per_dx;
+    const number low = at - number(0.5);
+    first[axis] = (int)low - (low < (number)(int)low);
+    const number u = at - first[axis];
+    w[axis][0] = number(0.5) * (number(1.5) - u) * (number(1.5) - u);
+    w[axis][1] = number(0.75) - (u - 1) * (u - 1);
+    w[axis][2] = number(0.5) * (u - number(0.5)) * (u - number(0.5));
+    for (int i = 0; i < 3; ++i) d[axis][i] = (i - u) * dx;
+    s[axis][0] = (u - number(1.5)) * per_dx;
+    s[axis][1] = (2 - 2 * u) * per_dx;
+    s[axis][2] = (u - number(0.5)) * per_dx;
+}}
+if (NB == 1) {{
+    first[B] = 0;
+    w[B][0] = 1;
+    d[B][0] = s[B][0] = 0;
+}}
+auto along = [](const number* e) -> row {{
+    return row{{e[0], e[0], e[0], e[0], e[1], e[1], e[1], e[1], e[2], e[2], e[2], e[2], 0, 0, 0, 0}};
+}};
+auto across = [](number e0, number e1, number e2, number e3) -> row {{
+    return row{{e0, e1, e2, e3, e0, e1, e2, e3, e0, e1, e2, e3, 0, 0, 0, 0}};
+}};
+const row w_r = along(w[R]), d_r = along(d[R]);
+const int* column = columns.data + (long long)(first[A] + low_a) * width + first[B] + low_b;
+number* nodes = (number*)grid.data + 4 * (long long)first[R];
+"""
+
+_AFFINE = """
+const number* M = (const number*)&K;
+const row k_a = across(M[A], M[3 + A], M[6 + A], 0);
+const row k_b = across(M[B], M[3 + B], M[6 + B], 0);
+const row k_0 = across(q[0], q[1], q[2], m) + d_r * across(M[R], M[3 + R], M[6 + R], 0);
+"""
+
+_SCATTER = """
+const row q_a = w_r * k_a, q_b = w_r * k_b, q_0 = w_r * k_0;
+for (int i = 0; i < 3; ++i) {{
+    const row q_i = q_0 + q_a * d[A][i];
+    for (int j = 0; j < NB; ++j) {{
+        number* at = nodes + 4 * (long long)column[i * width + j];
+        const row part = (q_i + q_b * d[B][j]) * (w[A][i] * w[B][j]);
+        ADD(at, part);
+    }}
+}}
+"""
+
+# Sums over r come last: the rows are weighted along r once, and their three nodes added up.
+_MOMENTS = """
+row m_0 = {{}}, m_a = {{}}, m_b = {{}};
+for (int i = 0; i < 3; ++i) {{
+    row t = {{}}, u = {{}};
+    for (int j = 0; j < NB; ++j) {{
+        const row v = LOAD(nodes + 4 * (long long)column[i * width + j]);
+        const row wv = v * w[B][j];
+        t = t + wv;
+        u = u + wv * d[B][j];
+{EXTRA}
+    }}
+    m_0 = m_0 + t * w[A][i];
+    m_a = m_a + t * (w[A][i] * d[A][i]);
+    m_b = m_b + u * w[A][i];
+}}
+m_0 = m_0 * w_r;
+m_a = m_a * w_r;
+m_b = m_b * w_r;
+const row m_r = m_0 * d_r;
+wp::mat_t<{ROWS}, 3, number> out;
+for (int c = 0; c < 3; ++c) {{
+    out.data[0][c] = m_0[c] + m_0[4 + c] + m_0[8 + c];
+    out.data[1 + A][c] = m_a[c] + m_a[4 + c] + m_a[8 + c];
+    out.data[1 + B][c] = m_b[c] + m_b[4 + c] + m_b[8 + c];
+    out.data[1 + R][c] = m_r[c] + m_r[4 + c] + m_r[8 + c];
+}}
+"""
+
+_RISE = """
+        const row value = v * (k_0 + k_a * d[A][i] + k_b * d[B][j]);
+        h_a = h_a + value * (s[A][i] * w[B][j]);
+        h_b = h_b + value * (w[A][i] * s[B][j]);
+        h_r = h_r + value * (w[A][i] * w[B][j]);
+"""
+
+_PULL = """
+h_a = h_a * w_r;
+h_b = h_b * w_r;
+h_r = h_r * along(s[R]);
+number rise_a = 0, rise_b = 0, rise_r = 0;
+for (int l = 0; l < 12; ++l) {{
+    rise_a += h_a[l];
+    rise_b += h_b[l];
+    rise_r += h_r[l];
+}}
+out.data[4][A] = rise_a;
+out.data[4][B] = rise_b;
+out.data[4][R] = rise_r;
+"""
+
+_END = """
+#undef ADD
+#undef LOAD
+"""
+
+
+def scatter(
+    x: vec3,
+    q: vec3,
+    K: mat33,
+    m: real,
+    origin: vec3,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    grid: wp.array(dtype=vec4),
+): ...
+
+
+def gather(
+    x: vec3,
+    origin: vec3,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    grid: wp.array(dtype=vec4),
+): ...
+
+
+def pull(
+    x: vec3,
+    q: vec3,
+    K: mat33,
+    m: real,
+    origin: vec3,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    grid: wp.array(dtype=vec4),
+): ...
+
+
+@cache
+def stencil_functions(precision: Precision, dim: int) -> dict[str, Any]:
+    """The three loops as Warp functions, for a particle at `x` [m].
+
+    `scatter` adds w (q + K d, m) to each node of the stencil, d being the node's distance from the particle.
+    `gather` returns sums over the nodes' vectors g: row 0 is sum w g, row 1 + e is sum w g d_e.
+    `pull` returns the same, and in row 4 the gradient with respect to x of sum w (g . (q + K d) + g_3 m) at fixed d.
+    """
+    a, b, r = AXES[dim]
+    words = {"REAL": "float" if precision.name == "f32" else "double", "A": a, "B": b, "R": r}
+    words |= {"NB": 3 if dim == 3 else 1}
+    sums = precision.matrix(4, 3)
+    pulled = precision.matrix(5, 3)
+    start = _ROW + _STENCIL
+    texts = {
+        scatter: (start + _AFFINE + _SCATTER + _END, {}, None),
+        gather: (start + _MOMENTS + _END + "return out;", {"EXTRA": "", "ROWS": 4}, sums),
+        pull: (
+            start + _AFFINE + "row h_a = {{}}, h_b = {{}}, h_r = {{}};" + _MOMENTS + _PULL + _END + "return out;",
+            {"EXTRA": _RISE, "ROWS": 5},
+            pulled,
+        ),
+    }
+    made = {}
+    for stub, (text, extra, returned) in texts.items():
+        named = rebind(stub, precision.names(), f"_{precision.name}_{dim}d")
+        if returned is not None:
+            named.__annotations__["return"] = returned
+        made[stub.__name__] = wp.func_native(text.format(**words, **extra))(named)
+    return made
