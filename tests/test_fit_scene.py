@@ -109,7 +109,7 @@ def test_resume_gives_the_same_answer(scene_file, result, tmp_path, monkeypatch)
     assert resumed.position.history == result.position.history
     log = read_log(resumed.folder / "log.jsonl")
     assert len(log) == len(result.position.history) + 1
-    with pytest.raises(FitError, match="another scene"):
+    with pytest.raises(FitError, match=r"changed since: the scene or its overrides\."):
         fit_scene(scene_file, ["materials.jelly.nu=0.2"], out=tmp_path, resume=resumed.folder, quiet=True)
     with pytest.raises(FitError, match="no such result folder"):
         fit_scene(scene_file, resume=tmp_path / "none", quiet=True)
