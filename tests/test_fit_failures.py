@@ -14,7 +14,7 @@ from physim.cli import main
 from physim.errors import FitError, GradientError, SimulationError
 from physim.fit.fingerprint import fingerprint
 from physim.fit.loop import best_start, run_fit
-from physim.fit.problem import Objective
+from physim.fit.problem import Objective, Rejected
 from physim.fit.rig import Rig
 from physim.fit.run import fit_scene, make_problem
 from physim.fit.settings import make_space
@@ -242,3 +242,35 @@ def test_a_start_is_set_from_the_command_line():
     for text, value in (("55kPa", 55e3), ("880kPa", 880e3)):
         space = make_space(load_scene("silicone_beam", [f"{path}={text}"]))
         assert space.quantities[space.index("materials.silicone.E")].start == value
+
+
+class TestValuesThatLimitEachOther:
+    @pytest.fixture
+    def rig(self, tmp_path):
+        path = bounce(tmp_path, recordings=False)
+        text = path.read_text()
+        text = text.replace("{law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000}", SAND)
+        text = text.replace("materials.jelly.E: {bounds: [1 kPa, 1 MPa]}", ANGLES)
+        path.write_text(text)
+        scene = load_scene(path)
+        return Rig(scene, make_space(scene), "")
+
+    def test_are_set_together(self, rig):
+        # The dilation alone would be above the friction angle that the scene starts with.
+        raw = rig.space.replaced({FRICTION: 0.7, DILATION: 0.6})
+        assert len(rig.run(raw, end=0.05)) == 2
+
+    def test_beyond_the_limit_is_a_step_back(self, rig):
+        raw = rig.space.replaced({FRICTION: 0.2, DILATION: 0.3})
+        with pytest.raises(Rejected, match="dilation_angle"):
+            rig.run(raw, end=0.05)
+
+
+SAND = (
+    "{law: hencky, E: 20 kPa, nu: 0.3, density: 1000, "
+    "inelastic: {law: drucker_prager_2d, friction_angle: 25 deg, dilation_angle: 5 deg}}"
+)
+ANGLES = (
+    "materials.jelly.inelastic.dilation_angle: {bounds: [0 deg, 50 deg]}, materials.jelly.inelastic.friction_angle: {}"
+)
+FRICTION, DILATION = (f"materials.jelly.inelastic.{name}_angle" for name in ("friction", "dilation"))

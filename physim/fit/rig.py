@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physim.errors import InputError
 from physim.fit.problem import Rejected
 from physim.fit.space import Space
 from physim.laws import Material
@@ -110,21 +111,26 @@ class Rig:
 
     def _set_materials(self, built: Built, values: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Set material values; pairs of a material's raw parameter and the tensor it must equal."""
-        pairs = []
+        pairs, groups = [], {}
         for name, value in values.items():
             section, *rest = name.split(".")
-            if section != "materials" or name in self.rebuilt:
-                continue
-            material = material_of(built, rest[0])
+            if section == "materials" and name not in self.rebuilt:
+                groups.setdefault(rest[0], {})[rest[-1]] = value
+        for name, group in groups.items():
+            material = material_of(built, name)
             if material is None:
                 continue
-            key = rest[-1]
-            material.set(**{key: value.detach()})
-            if value.requires_grad:
-                material.free(key)
-                pairs.append((material.raw[key], material.table[key].to_raw(value)))
-            else:
-                material.freeze(key)
+            try:
+                # Together, because some limit each other.
+                material.set(**{key: value.detach() for key, value in group.items()})
+            except InputError as error:
+                raise Rejected(str(error)) from error
+            for key, value in group.items():
+                if value.requires_grad:
+                    material.free(key)
+                    pairs.append((material.raw[key], material.table[key].to_raw(value)))
+                else:
+                    material.freeze(key)
         return pairs
 
     def _start(self, built: Built, values: dict[str, Tensor]) -> Any:
