@@ -68,6 +68,8 @@ def fit(
     for line in result.lines():
         say(line)
     say(f"results in {result.folder}; open {result.folder}/report.html")
+    if not result.as_expected:
+        sys.exit(1)
 
 
 def drawn(folder: Path) -> dict[str, bytes]:

@@ -13,6 +13,8 @@ from physim.fit.checkpoint import CheckpointStore
 from physim.fit.loop import run_fit
 from physim.fit.stage import Method, Stage
 
+KEY = {"the scene": "toy"}
+
 
 def stages(method: str) -> tuple[Stage, ...]:
     """An early window, then all of the record."""
@@ -32,7 +34,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     starts = [problem.space.factored(f) for f in (0.5, 2.0)]
-    run_fit(problem, stages(method), starts, store=CheckpointStore(folder), key="toy", listen=listen)
+    run_fit(problem, stages(method), starts, store=CheckpointStore(folder), key=KEY, listen=listen)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 SCENE = """\
 title: A block
 solver: mpm
@@ -24,3 +28,8 @@ data:
     columns: {time: ms, height: mm}
     rows: [[0, 150], [10, 149.5], [20, null]]
 """
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The records of a run's log."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

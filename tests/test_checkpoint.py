@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit_killed import stages
+from fit_killed import KEY, stages
 from fit_toys import Oscillator
 
 from physim.errors import FitError
@@ -35,7 +35,7 @@ def gauss_newton_killed(tmp_path_factory):
 def run(folder, method, **options):
     problem = Oscillator()
     starts = [problem.space.factored(f) for f in (0.5, 2.0)]
-    return run_fit(problem, stages(method), starts, store=CheckpointStore(folder), key="toy", **options)
+    return run_fit(problem, stages(method), starts, store=CheckpointStore(folder), key=KEY, **options)
 
 
 def same(a, b):
@@ -91,8 +91,9 @@ def test_truncated_checkpoint_falls_back(tmp_path, gauss_newton_killed):
 def test_other_problem_and_other_files_are_refused(tmp_path, gauss_newton_killed):
     problem = Oscillator()
     store = CheckpointStore(gauss_newton_killed)
-    with pytest.raises(FitError, match="another scene"):
-        run_fit(problem, stages("adam"), [problem.space.start()], store=store, key="other", resume=True)
+    other = {"the scene": "toy", "the file data.tip.file": "1"}
+    with pytest.raises(FitError, match=r"changed since: the file data\.tip\.file\."):
+        run_fit(problem, stages("adam"), [problem.space.start()], store=store, key=other, resume=True)
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(2)}, tmp_path / "weights.safetensors")

@@ -356,6 +356,8 @@ def test_viscous_bound_grows_with_the_rate_of_a_thickening_fluid():
     # Thinning fluids are stiffest at rest, and Newtonian ones do not ask.
     assert float(viscous_modulus(thick(0.6), rate=100.0)) == pytest.approx(float(viscous_modulus(thick(0.6))))
     newtonian = example_material("newtonian")
+    grown = float(viscous_modulus(newtonian, 2 ** (1 / 3) * EYE[None]))
+    assert grown == pytest.approx(2 * float(viscous_modulus(newtonian)))  # tau = J times the Cauchy stress
     assert float(viscous_modulus(newtonian, rate=100.0)) == pytest.approx(float(viscous_modulus(newtonian)))
     F = EYE.expand(10, -1, -1)
     slow, fast = (stable_substep(thick(1.5), F, 0.01, dim=2, rate=r) for r in (0.0, 1e4))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from physim import bridge
-from physim.errors import InputError
+from physim.errors import GradientError, InputError
 from physim.laws.material import Material
 from physim.sim.memory import plan_memory
 from physim.sim.model import Collider, ColliderKind, Contact, Grid, Model
@@ -191,3 +191,26 @@ def test_control_is_asked_for_at_each_record_whatever_the_memory() -> None:
     free, _, v = block()
     alone = rollout(free, free.initial_state().replace(v=v), dt=1e-3, steps=40, every=20).final.x.detach()
     assert float((alone - ends[0][0]).abs().max()) > 1e-3
+
+
+def test_groups_are_recomputed_with_the_gravity_of_their_time() -> None:
+    """A caller may set gravity for one rollout and put it back before the backward pass."""
+    floor = Collider.plane((0.0, 0.4, 0.0), (0.0, 1.0, 0.0), contact=Contact.STICK)
+    found = []
+    for memory in ("auto", 1):
+        sim, _, v = block(colliders=[floor])
+        g = torch.tensor([3.0, -50.0, 0.0], dtype=torch.float64, requires_grad=True)
+        before, sim.model.gravity = sim.model.gravity, g
+        end = rollout(sim, sim.initial_state().replace(v=v), dt=1e-3, steps=60, memory=memory).final.x
+        sim.model.gravity = before
+        found.append(torch.cat([a.reshape(-1) for a in torch.autograd.grad((end**3).sum(), [g, v])]))
+        assert sim.model.gravity is before
+    assert float((found[0] - found[1]).abs().max() / found[0].abs().max()) < 1e-12
+
+
+def test_parameters_that_changed_since_are_refused() -> None:
+    sim, material, _ = block()
+    end = rollout(sim, sim.initial_state(), dt=1e-3, steps=40, memory=1).final.x
+    material.set(E=2e4)
+    with pytest.raises(GradientError, match="parameters changed"):
+        end.square().sum().backward()

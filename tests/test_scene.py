@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from scene_text import SCENE
+from scene_text import SCENE, read_log
 
 from physim.errors import InputError
 from physim.scene import units
@@ -16,7 +16,7 @@ from physim.scene.materials import read_material_file
 from physim.scene.parameters import fittable, free_number
 from physim.scene.problems import SceneError
 from physim.scene.resolved import write_resolved
-from physim.scene.rundir import append_jsonl, new_run_folder, read_jsonl, write_atomic
+from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
 
 
 @pytest.fixture
@@ -207,9 +207,8 @@ def test_run_folders_never_collide_and_files_are_whole(tmp_path: Path) -> None:
     append_jsonl(log, {"a": float("nan"), "b": 1})
     with log.open("a") as stream:
         stream.write('{"cut": 1')
-    assert read_jsonl(log) == [{"a": "nan", "b": 1}]
     append_jsonl(log, {"c": 2})
-    assert read_jsonl(log) == [{"a": "nan", "b": 1}, {"c": 2}]
+    assert read_log(log) == [{"a": "nan", "b": 1}, {"c": 2}]
     with pytest.raises(InputError, match="cannot make the folder"):
         new_run_folder("x", log)
 
@@ -240,6 +239,9 @@ def test_the_json_schema_knows_laws_and_units() -> None:
     assert "neo_hookean" in material["law"]["enum"] and "Young" in material["E"]["description"]
     assert "von_mises" in material["inelastic"]["anyOf"][0]["enum"]
     assert schema["additionalProperties"] is False and "title" in schema["required"]
+    for section in ("materials", "bodies", "observe", "recordings"):
+        entry = schema["properties"][section]
+        assert list(entry["patternProperties"]) == ["^[A-Za-z][A-Za-z0-9_-]*$"] and not entry["additionalProperties"]
 
 
 def test_columns_may_count_frames(scene_file: Path) -> None:
@@ -260,3 +262,11 @@ def test_the_starter_is_sound(tmp_path: Path) -> None:
     write_starter(tmp_path / "first.yaml")
     scene = load_scene(tmp_path / "first.yaml")
     assert not scene.warnings and scene.materials["jelly"].values["E"] == 5e4
+
+
+def test_the_doctor_tells_memory_versions_and_compiled_kernels() -> None:
+    from physim.scene.doctor import examine
+
+    told = dict(examine())
+    assert "GiB free" in told["memory"] or told["memory"].startswith("unknown")
+    assert "compile" in told["kernel cache"] and told["torch"] != "missing" and "cpu" in told["device"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scene_text import SCENE
+from scene_text import SCENE, read_log
 
 from physim.errors import StabilityError
 from physim.scene.build import build
@@ -15,7 +15,6 @@ from physim.scene.build_observe import make_gauges, make_observations, see
 from physim.scene.loader import load_scene
 from physim.scene.problems import SceneError
 from physim.scene.run import run_scene
-from physim.scene.rundir import read_jsonl
 from physim.sim.model import Contact, WallKind
 
 
@@ -65,7 +64,7 @@ def test_a_run_leaves_a_whole_folder(scene_file: Path, tmp_path: Path) -> None:
     assert result.verdict.value == pytest.approx(0.15 - fallen, abs=1e-6)
     names = {p.name for p in result.folder.iterdir()}
     assert {"scene.yaml", "log.jsonl", "frames", "final.safetensors", "bodies.safetensors"} <= names
-    log = read_jsonl(result.folder / "log.jsonl")
+    log = read_log(result.folder / "log.jsonl")
     assert [r["event"] for r in log] == ["frame"] * 3 + ["end", "expect"]
     assert log[0]["height"] == pytest.approx(0.15) and log[3]["status"] == "finished"
 
@@ -77,7 +76,7 @@ def test_a_run_that_fails_keeps_its_log(scene_file: Path, tmp_path: Path) -> Non
     with pytest.raises(RolloutFailure, match="left the grid"):
         run_scene(scene, tmp_path / "runs")
     (folder,) = (tmp_path / "runs").iterdir()
-    assert read_jsonl(folder / "log.jsonl")[-1]["event"] == "end"
+    assert read_log(folder / "log.jsonl")[-1]["event"] == "end"
 
 
 def test_a_solid_scene_fits_its_grid_to_the_body(scene_file: Path) -> None:

@@ -61,9 +61,11 @@ def test_front_of_a_wedge() -> None:
 
 
 def test_a_steep_bed_moves_and_a_flat_one_does_not() -> None:
-    """Sand that does not dilate moves above atan(sin 30 deg) = 26.6 deg."""
+    """Sand that does not dilate moves above atan(sin 30 deg) = 26.6 deg, sand that does by 30 deg above 30 deg."""
     assert granular.creep(25.0, 30.0, span=0.3) < 0.01
     assert granular.creep(29.0, 30.0, span=0.3) > 0.1
+    assert granular.creep(29.0, 30.0, psi=30.0, span=0.3) < 0.01
+    assert granular.creep(31.5, 30.0, psi=30.0, span=0.3) > 0.1
 
 
 @pytest.mark.parametrize("name", ["elastic", "plastic", "viscoelastic"])

@@ -219,23 +219,16 @@ def test_colours_follow_values():
         color_by(shown, "sped")
 
 
-def test_recording_of_states_and_playback():
+def test_recording_of_tensors_and_playback():
     import torch
 
-    class State:
-        def __init__(self, k):
-            self.x = torch.as_tensor(BODY.x, dtype=torch.float32).requires_grad_()
-            self.v = torch.ones_like(self.x)
-            self.t = 0.01 * k
-
-    shown = Recording.of_states([State(k) for k in range(11)])
-    assert shown.frames.dtype == np.float64 and np.allclose(shown.scalars["speed"], 3**0.5)
+    x = torch.as_tensor(BODY.x, dtype=torch.float32).requires_grad_()
+    shown = Recording(torch.stack([x] * 11), [0.01 * k for k in range(11)])
+    assert shown.frames.dtype == np.float64
     assert shown.spacing == pytest.approx(0.05, rel=1e-3) and not shown.planar
     assert shown.at_rate(50) == [0, 2, 4, 6, 8, 10]
     assert shown.at_rate(200) == sorted(shown.at_rate(200)) and len(shown.at_rate(200)) == 21
     assert len(shown.at_rate(100, playback=0.5)) == 21
-    with pytest.raises(InputError, match="no states"):
-        Recording.of_states([])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -72,27 +73,35 @@ class GaussNewton:
         J = self._J
         gradient, normal = J.T @ r, J.T @ (huber_curvature(r, self._limits)[:, None] * J)
         for _ in range(TRIES):
-            points = [self._trial(objective, normal, gradient, d) for d in (self._damping, 10.0 * self._damping)]
-            # A lone recording leaves a thread idle: it tries the more cautious step at the same time.
-            count = 2 if len(objective.recordings) == 1 else 1
-            values = objective.residuals(points[:count])
-            outcomes = []
-            for z, value in zip(points, values, strict=False):
+            # A lone recording can leave a thread idle, which tries the more cautious step at the same time.
+            tried = (1.0, 10.0) if len(objective.recordings) == 1 else (1.0,)
+            points = [self._trial(objective, normal, gradient, t * self._damping) for t in tried]
+            for z, value in zip(points, self._values(objective, points), strict=True):
                 if isinstance(value, SimulationError):
                     note = str(value)
                     continue
                 move = z - self._z
                 predicted = -float(gradient @ move) - 0.5 * float(move @ normal @ move)
                 actual = loss - 0.5 * float(value @ value)
-                outcomes.append((actual, predicted, z, value))
-            best = max(outcomes, key=lambda o: o[0], default=None)
-            if best is not None and best[0] > 0.0 and best[0] >= SMALLEST_GAIN * best[1]:
-                return self._accept(objective, best, loss, note)
-            if all(float((z - self._z).abs().max()) <= self._tolerance for z in points[:count]):
+                if actual > 0.0 and actual >= SMALLEST_GAIN * predicted:
+                    return self._accept(objective, (actual, predicted, z, value), loss, note)
+            if all(float((z - self._z).abs().max()) <= self._tolerance for z in points):
                 break
-            self._damping *= self._growth * (10.0 if count == 2 else 1.0)
+            self._damping *= tried[-1] * self._growth
             self._growth *= 2.0
         return self._refuse(loss, note)
+
+    @staticmethod
+    def _values(objective: Objective, points: Sequence[Tensor]) -> Iterator[Tensor | SimulationError]:
+        """Residuals at the points, bold to cautious, asked for one after the other until one is good enough.
+
+        Threads that one point leaves idle evaluate the next at the same time; which one is taken stays the same.
+        """
+        if objective.threads > len(objective.recordings):
+            yield from objective.residuals(points)
+            return
+        for z in points:
+            yield objective.residuals([z])[0]
 
     def _trial(self, objective: Objective, normal: Tensor, gradient: Tensor, damping: float) -> Tensor:
         """The damped step from here, no longer than allowed and inside the bounds.

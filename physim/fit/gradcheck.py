@@ -178,10 +178,6 @@ def _knobs(built: Built, start: Any, control: Control, generator: torch.Generato
     return knobs
 
 
-def _move(name: str, direction: Tensor, a: Tensor, s: Any, c: Control, g: Tensor | None) -> Applied:
-    return s.replace(**{name: getattr(s, name) + a * direction}), c, g
-
-
 def _raw_names(built: Built) -> list[str]:
     names = list(built.scene.materials)
     return [f"{names[i]}.{key}" for i, m in enumerate(built.model.materials) for key in m.raw]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from physim.errors import FitError, SimulationError
@@ -69,7 +68,7 @@ def run_fit(
     *,
     threads: int = 2,
     store: CheckpointStore | None = None,
-    key: str = "",
+    key: Mapping[str, str] | None = None,
     resume: bool = False,
     listen: Callable[[dict[str, Any]], None] | None = None,
 ) -> Position:
@@ -81,7 +80,7 @@ def run_fit(
         starts: raw parameters to start from, (p,) each.
         threads: runs evaluated at the same time.
         store: where checkpoints go, one per iteration; none unless given.
-        key: identifies the problem; a checkpoint of another problem is refused.
+        key: identifies the problem, part by part; a checkpoint of another problem is refused.
         resume: continue from the newest checkpoint in `store`; the result is that of an uninterrupted run.
         listen: called with one record per iteration.
 
@@ -91,6 +90,7 @@ def run_fit(
     Raises:
         FitError: the checkpoint belongs to another problem, or every start failed.
     """
+    key = dict(key or {})
     position = _restored(store, key) if resume and store is not None else None
     position = position or Position()
     while position.start < len(starts):
@@ -127,7 +127,7 @@ def _run_stage(
     position: Position,
     threads: int,
     store: CheckpointStore | None,
-    key: str,
+    key: Mapping[str, str],
     listen: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Iterate one stage to its end; leave its best point in `position.raw` and the reason in `position.stop`."""
@@ -182,20 +182,16 @@ def make_optimiser(stage: Stage, z: Tensor) -> Optimiser:
     return LBFGS(z, largest=stage.rate or 1.0, tolerance=stage.tolerance)
 
 
-def _restored(store: CheckpointStore, key: str) -> Position | None:
+def _restored(store: CheckpointStore, key: Mapping[str, str]) -> Position | None:
     found = store.newest()
     if found is None:
         return None
     tree, _ = found
-    if tree["key"] != key:
+    saved = tree["key"] if isinstance(tree["key"], dict) else {}
+    changed = [part for part in {**saved, **key} if saved.get(part) != key.get(part)]
+    if changed or tree["key"] != key:
         raise FitError(
-            f"the checkpoint in {store.folder} belongs to another scene or other settings; "
-            "resume with the same scene and overrides, or start again without --resume."
+            f"the checkpoint in {store.folder} belongs to another fit; changed since: {', '.join(changed)}. "
+            "Resume with the same scene, overrides, files and version, or start again without --resume."
         )
     return Position.of(tree["position"])
-
-
-def random_starts(center: Tensor, count: int, spread: float, seed: int) -> list[Tensor]:
-    """`count` starts drawn around `center` with standard deviation `spread` in raw units, (p,) each."""
-    generator = torch.Generator().manual_seed(seed)
-    return [center + spread * torch.randn(len(center), generator=generator, dtype=center.dtype) for _ in range(count)]

@@ -18,7 +18,9 @@ from physim.scene.units import ANGLE, Dimension
 def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]:
     """Write every material with a fitted parameter: `material.yaml`, or `material_<name>.yaml` if several.
 
-    The values are the fitted ones, with units; `intervals` holds the ends of their intervals.
+    The values are the fitted ones, with units; `intervals` holds the ends of their intervals. Where the scene assumes
+    numbers, these intervals hold what that adds; `noise alone` in it has those without, and `assumed` the standard
+    deviations.
     """
     fitted: dict[str, dict[str, Estimate]] = {}
     for estimate in result.uncertainty.estimates:
@@ -29,12 +31,25 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
     paths = []
     for name, estimates in fitted.items():
         path = folder / ("material.yaml" if len(fitted) == 1 else f"material_{file_name(name)}.yaml")
-        write_atomic(path, material_yaml(scene, scene.materials[name], estimates, level=result.level))
+        prefix = f"materials.{name}."
+        combined = {e.name.removeprefix(prefix): e for e in result.uncertainty.combined if e.name.startswith(prefix)}
+        assumed = {a.name: quantity(a.sd, a.dimension) for a in result.assumptions}
+        spec = scene.materials[name]
+        text = material_yaml(scene, spec, estimates, level=result.level, combined=combined, assumed=assumed)
+        write_atomic(path, text)
         paths.append(path)
     return paths
 
 
-def material_yaml(scene: Scene, spec: MaterialSpec, estimates: dict[str, Estimate], *, level: float) -> str:
+def material_yaml(
+    scene: Scene,
+    spec: MaterialSpec,
+    estimates: dict[str, Estimate],
+    *,
+    level: float,
+    combined: dict[str, Estimate] | None = None,
+    assumed: dict[str, str | float] | None = None,
+) -> str:
     """One material as YAML text.
 
     Args:
@@ -42,6 +57,8 @@ def material_yaml(scene: Scene, spec: MaterialSpec, estimates: dict[str, Estimat
         spec: its laws and the values that were not fitted.
         estimates: the fitted values by key, such as "E" or "viscous.viscosity".
         level: probability of the intervals.
+        combined: the values with intervals that hold what is assumed, by key.
+        assumed: standard deviations of the assumed numbers, by name.
     """
     records = ", ".join([*scene.spec.data] or ["its records"])
     data: dict[str, Any] = {
@@ -61,14 +78,20 @@ def material_yaml(scene: Scene, spec: MaterialSpec, estimates: dict[str, Estimat
         number = estimates[key].value if key in estimates else value
         part, _, name = key.rpartition(".")
         (data[part] if part else data)[name] = quantity(number, spec.params[key].dimension)
-    data["intervals"] = {
+    data["intervals"] = _intervals(spec, combined or estimates)
+    if combined:
+        data["intervals"] |= {"noise alone": _intervals(spec, estimates), "assumed": assumed}
+    return _dump(data)
+
+
+def _intervals(spec: MaterialSpec, estimates: dict[str, Estimate]) -> dict[str, Any]:
+    return {
         key: [
             _written(end, "kg/m^3") if key == "density" else quantity(end, spec.params[key].dimension)
             for end in (e.low, e.high)
         ]
         for key, e in estimates.items()
     }
-    return _dump(data)
 
 
 def quantity(value: float, dimension: Dimension) -> str | float:

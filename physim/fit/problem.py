@@ -11,10 +11,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from physim.errors import FitError, SimulationError, nearest
+from physim.errors import FitError, GradientError, SimulationError, nearest
 from physim.fit.space import Space
 from physim.fit.stage import Stage
 from physim.observe.record import Comparison
+from physim.scene.loader import Scene
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -55,6 +56,18 @@ class Problem(ABC):
     def for_stage(self, stage: Stage) -> Problem:
         """The problem that a stage solves: the same, unless the stage changes the scene."""
         return self
+
+    def moved(self, overrides: Callable[[Scene], Sequence[str]]) -> Problem:
+        """The same problem with other numbers of its scene.
+
+        Args:
+            overrides: changes such as `bodies.beam.shape.box.upper.x=96 mm`, given the scene of a recording.
+
+        Raises:
+            FitError: the problem has no scene.
+            InputError: the changed scene cannot be built.
+        """
+        raise FitError("this problem has no scene whose numbers could be moved.")
 
 
 class Rejected(SimulationError):
@@ -123,7 +136,7 @@ class Objective:
         """Loss (half the sum of squares) and its gradient by the adjoint, (k,).
 
         Raises:
-            SimulationError: a run failed, or `z` is outside the bounds.
+            SimulationError: a run or its gradient failed, or `z` is outside the bounds.
             FitError: a free quantity has no gradient.
         """
         blind = [n for n in (self.problem.space.names[i] for i in self.free) if n in self.problem.without_gradient]
@@ -136,7 +149,11 @@ class Objective:
             with torch.enable_grad():
                 leaf = z.detach().clone().requires_grad_()
                 loss = 0.5 * (self._recorded(recording, self.full(leaf)) ** 2).sum()
-                (gradient,) = torch.autograd.grad(loss, leaf)
+                try:
+                    (gradient,) = torch.autograd.grad(loss, leaf)
+                except GradientError as error:
+                    # A point without a gradient is no place to step from, and no reason to end the whole fit.
+                    raise Rejected(f"the gradient fails: {error}") from None
             return float(loss.detach()), gradient
 
         parts = parallel(run, self.recordings, self.threads)

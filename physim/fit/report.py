@@ -44,6 +44,9 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
         "<h2>Fitted values</h2>",
         _values(result),
     ]
+    if result.verdict is not None:
+        mark = "small" if result.verdict.ok else "warn"
+        parts.append(f'<p class="{mark}">{escape(str(result.verdict))}</p>')
     for caption, png in (pictures or {}).items():
         parts += [_image(png, caption), f'<p class="small">{escape(caption)}</p>']
     parts += ["<h2>Agreement</h2>", _scores(result)]
@@ -62,17 +65,27 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
 
 def _values(result: FitResult) -> str:
     level = f"{100 * result.level:g} %"
+    combined = result.uncertainty.combined
     rows = [
         [
             e.name,
             shown(e.value, e.unit),
             interval(e),
             shown(e.sd, e.unit),
+            *([interval(combined[i]), shown(combined[i].sd, e.unit)] if combined else []),
             "" if e.determined else "not determined",
         ]
-        for e in result.uncertainty.estimates
+        for i, e in enumerate(result.uncertainty.estimates)
     ]
-    return _table(["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3))
+    if not combined:
+        return _table(["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3))
+    head = [f"{level} interval, noise alone", "standard deviation", "with what is assumed", "standard deviation"]
+    effects = "".join(f"<li>{escape(result.effect(a))}</li>" for a in result.assumptions)
+    note = (
+        '<p class="small">Assumed, not fitted; one standard deviation of it, to first order:</p>'
+        f'<ul class="small">{effects}</ul>'
+    )
+    return _table(["parameter", "value", *head, ""], rows, numeric=(1, 2, 3, 4, 5)) + note
 
 
 def _scores(result: FitResult) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from physim.fit.assumptions import Assumption
 from physim.fit.loop import Position, StartResult, best_start
 from physim.fit.quantities import interval, shown
 from physim.fit.scores import Score
@@ -39,7 +40,8 @@ class FitResult:
         runs: simulations done, of all starts.
         folder: where the files lie; None if none were written.
         notes: sentences about the run: fallbacks, warnings of the scene.
-        verdict: the scene's tested number, where it is a fitted parameter or an R2.
+        verdict: the scene's tested number at the fitted values; None where it has none that a fit can tell.
+        assumptions: numbers taken as known up to a standard deviation, in the order of `uncertainty.shifts`.
     """
 
     name: str
@@ -56,6 +58,7 @@ class FitResult:
     folder: Path | None = None
     notes: tuple[str, ...] = field(default_factory=tuple)
     verdict: Verdict | None = None
+    assumptions: tuple[Assumption, ...] = ()
 
     @property
     def values(self) -> dict[str, float]:
@@ -68,6 +71,11 @@ class FitResult:
         return self.position.finished[best_start(self.position)]
 
     @property
+    def as_expected(self) -> bool:
+        """False when the tested number is off."""
+        return self.verdict is None or self.verdict.ok
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What the data do not determine."""
         return self.uncertainty.warnings
@@ -76,17 +84,32 @@ class FitResult:
         """One fitted value with its interval."""
         return self.uncertainty.estimates[self.space.index(name)]
 
+    def moves(self, assumption: Assumption) -> dict[str, float]:
+        """Change of each fitted value [SI] if an assumed number is one standard deviation larger, to first order."""
+        shift = self.uncertainty.shifts[:, self.assumptions.index(assumption)]
+        moved = self.space.values(self.raw + shift) - self.space.values(self.raw)
+        return dict(zip(self.space.names, moved.tolist(), strict=True))
+
     def lines(self) -> list[str]:
         """The result in words: values with intervals, agreement, warnings, the tested number."""
         level = f"{100 * self.level:g} %"
         width = max(len(e.name) for e in self.uncertainty.estimates)
         told = [
-            f"{e.name:<{width}}  {shown(e.value, e.unit)}  ({level}: {interval(e)})" for e in self.uncertainty.estimates
+            f"{e.name:<{width}}  {shown(e.value, e.unit)}  ({level}: {interval(e)}" for e in self.uncertainty.estimates
         ]
+        both = [f" from noise alone, {interval(c)} with what is assumed)" for c in self.uncertainty.combined]
+        told = [a + b for a, b in zip(told, both or [")"] * len(told), strict=True)]
+        told += [f"assumed: {text}" for text in map(self.effect, self.assumptions)]
         for s in self.scores:
             share = f"{100 * s.relative:.2f} % of the amplitude"
             told.append(f"{s.name}, {s.role}: RMS {shown(s.rms, s.unit)}, {share}, R2 {s.r2:.4f}")
         return [*told, *self.warnings, *self.notes, *([str(self.verdict)] if self.verdict else [])]
+
+    def effect(self, assumption: Assumption) -> str:
+        """What one standard deviation of an assumed number does to the fitted values, in words."""
+        units = {q.name: q.unit for q in self.space.quantities}
+        moves = ", ".join(f"{n} by {shown(v, units[n])}" for n, v in self.moves(assumption).items())
+        return f"{assumption.name} +{shown(assumption.sd, assumption.unit)} moves {moves}"
 
     def finished(self, folder: Path | None, seconds: float) -> FitResult:
         """The same with its folder and wall time [s]."""
@@ -100,6 +123,11 @@ class FitResult:
             "title": self.title,
             "level": self.level,
             "parameters": {e.name: {k: v for k, v in asdict(e).items() if k != "name"} for e in u.estimates},
+            "with_assumptions": {e.name: {"low": e.low, "high": e.high, "sd": e.sd} for e in u.combined},
+            "assumed": {
+                a.name: {"sd": a.sd, "unit": a.unit, "numbers": list(a.numbers), "moves": self.moves(a)}
+                for a in self.assumptions
+            },
             "correlation": u.correlation.tolist(),
             "covariance_raw": u.covariance.tolist(),
             "warnings": list(u.warnings),

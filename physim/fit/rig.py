@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physim.errors import InputError
+from physim.fit.problem import Rejected
 from physim.fit.space import Space
 from physim.laws import Material
 from physim.observe.observer import reader, split
-from physim.observe.record import Comparison
+from physim.observe.record import Comparison, Observation
 from physim.scene.build import build, time_steps
 from physim.scene.build_observe import make_gauges, make_observations, see
 from physim.scene.built import Built
@@ -24,6 +26,8 @@ from physim.sim.rollout import rollout
 
 BUILDING = threading.Lock()
 """Kernels are compiled by one thread at a time."""
+LONGER = 2.0
+"""How many times its duration a scene is simulated at most where a fitted delay moves a record past its end."""
 RUNGS = 4
 """Substep counts per frame are rounded up to powers of 2^(1/4), so that a small change of a modulus keeps them."""
 
@@ -50,7 +54,7 @@ class Rig:
         """Simulate at raw parameters, (p,), and compare with every record, up to `end` [s].
 
         Raises:
-            SimulationError: a substep failed.
+            SimulationError: a substep failed, or a fitted delay moves a record out of reach.
         """
         values = dict(zip(self.space.names, self.space.values(raw), strict=True))
         built = self._build(values)
@@ -60,9 +64,9 @@ class Rig:
         observed = [o for o in observations if o is not None]
         gauges = [o.gauge for o in observed]
         delays = [values.get(f"observe.{o.name}.delay", o.delay) for o in observed]
-        last = max((float(o.times[-1]) + float(d) for o, d in zip(observed, delays, strict=True)), default=0.0)
+        last = max((self._end(o, d) for o, d in zip(observed, delays, strict=True)), default=0.0)
         state = self._start(built, leaves)
-        dt, every, frames = self._steps(built, last)
+        dt, every, frames = self._steps(built, last, longer=any(self._fits_delay(o) for o in observed))
         with _gravity(built, leaves):
             trajectory = rollout(
                 built.solver, state, dt=dt, steps=frames * every, every=every, save=reader(gauges, see(built))
@@ -75,6 +79,14 @@ class Rig:
         series = split(gauges, list(rows))
         compared = [o.compare(times, s, delay=d) for o, s, d in zip(observed, series, delays, strict=True)]
         return [c.named(f"{self.label}.{c.name}" if self.label else c.name) for c in compared]
+
+    def prepare(self, raw: Tensor) -> None:
+        """Build the scene at raw parameters, (p,), without running it.
+
+        Raises:
+            SceneError: it cannot be built.
+        """
+        self._build(dict(zip(self.space.names, self.space.values(raw), strict=True)))
 
     def play(self, raw: Tensor, keep: Callable[[Built, Any], None]) -> Built:
         """Simulate the whole duration at raw parameters, (p,), and hand every frame's state to `keep`."""
@@ -99,21 +111,26 @@ class Rig:
 
     def _set_materials(self, built: Built, values: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Set material values; pairs of a material's raw parameter and the tensor it must equal."""
-        pairs = []
+        pairs, groups = [], {}
         for name, value in values.items():
             section, *rest = name.split(".")
-            if section != "materials" or name in self.rebuilt:
-                continue
-            material = material_of(built, rest[0])
+            if section == "materials" and name not in self.rebuilt:
+                groups.setdefault(rest[0], {})[rest[-1]] = value
+        for name, group in groups.items():
+            material = material_of(built, name)
             if material is None:
                 continue
-            key = rest[-1]
-            material.set(**{key: value.detach()})
-            if value.requires_grad:
-                material.free(key)
-                pairs.append((material.raw[key], material.table[key].to_raw(value)))
-            else:
-                material.freeze(key)
+            try:
+                # Together, because some limit each other.
+                material.set(**{key: value.detach() for key, value in group.items()})
+            except InputError as error:
+                raise Rejected(str(error)) from error
+            for key, value in group.items():
+                if value.requires_grad:
+                    material.free(key)
+                    pairs.append((material.raw[key], material.table[key].to_raw(value)))
+                else:
+                    material.freeze(key)
         return pairs
 
     def _start(self, built: Built, values: dict[str, Tensor]) -> Any:
@@ -134,8 +151,33 @@ class Rig:
             return built.state.replace(v=v)
         return built.state.replace(w=built.solver.initial_state(v=v).w)
 
-    def _steps(self, built: Built, last: float) -> tuple[float, int, int]:
-        """Substep [s], substeps per frame, and the frames needed to reach `last` [s]."""
+    def _fits_delay(self, observed: Observation) -> bool:
+        return f"observe.{observed.name}.delay" in self.space.names
+
+    def _end(self, observed: Observation, delay: Tensor | float) -> float:
+        """When a record ends in the simulation [s].
+
+        Raises:
+            Rejected: a fitted delay moves it before the start, or so far that no simulation is run for it.
+        """
+        end, time = float(observed.times[-1]) + float(delay), self.scene.spec.time
+        if not self._fits_delay(observed) or time is None or 0.0 <= end <= LONGER * time.duration:
+            return end
+        told = f"the fitted observe.{observed.name}.delay of {float(delay):.4g} s moves the record's end to {end:.4g} s"
+        if end < 0.0:
+            raise Rejected(f"{told}, before the simulation starts; give the delay bounds.")
+        raise Rejected(
+            f"{told}, far past the scene's {time.duration:.4g} s; give the delay bounds, or lengthen the scene."
+        )
+
+    def _steps(self, built: Built, last: float, *, longer: bool = False) -> tuple[float, int, int]:
+        """Substep [s], substeps per frame, and the frames needed to reach `last` [s].
+
+        Args:
+            built: the scene.
+            last: infinite for the whole duration.
+            longer: go on beyond the scene's duration where `last` does.
+        """
         v0 = torch.as_tensor(_velocities(built))
         dt, every, frames = time_steps(built.scene, built.solver, built.state, v0)
         time = built.scene.spec.time
@@ -143,8 +185,9 @@ class Rig:
             rung = math.ceil(2.0 ** (math.ceil(RUNGS * math.log2(every) - 1e-9) / RUNGS) - 1e-9)
             dt, every = dt * every / rung, rung
         # One frame more than needed keeps the last interpolation centred.
-        needed = math.ceil(min(last / (dt * every), frames) - 1e-9) + 1
-        return dt, every, max(1, min(frames, needed))
+        reach = LONGER * frames + 1 if longer else frames
+        needed = math.ceil(min(last / (dt * every), reach) - 1e-9) + 1
+        return dt, every, max(1, needed if longer else min(frames, needed))
 
 
 def is_rebuilt(name: str) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from physim.errors import FitError, SimulationError
+from physim.fit.assumptions import Assumption, both_sides, make_assumptions, sensitivities
 from physim.fit.checkpoint import CheckpointStore
+from physim.fit.expected import judge
+from physim.fit.fingerprint import fingerprint
 from physim.fit.frames import write_frames
 from physim.fit.loop import Position, best_start, run_fit
 from physim.fit.material_file import write_materials
@@ -28,7 +28,6 @@ from physim.fit.stage import Stage
 from physim.fit.table_problem import TableProblem
 from physim.fit.uncertainty import differentiate, laplace
 from physim.observe.record import Comparison
-from physim.scene.expectation import Verdict
 from physim.scene.loader import Scene, load_scene
 from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, run_folders, write_atomic
@@ -72,6 +71,8 @@ def fit_scene(
     scene = source if isinstance(source, Scene) else load_scene(source, overrides, data=data)
     problem = make_problem(scene)
     stages = make_stages(scene)
+    assumptions = make_assumptions(scene, problem.space)
+    sides = both_sides(problem.for_stage(stages[-1]), assumptions)
     folder = _folder(scene, out, resume)
     notes = list(scene.warnings)
     store = None
@@ -91,8 +92,7 @@ def fit_scene(
             listen=_listener(folder, bar),
         )
         bar.say("intervals")
-        result = conclude(scene, problem, stages, position, threads=threads, notes=notes)
-    result = replace(result, verdict=judge(scene, result))
+        result = conclude(scene, problem, stages, position, assumptions, sides, threads=threads, notes=notes)
     result = result.finished(folder, time.perf_counter() - began)
     if folder is not None:
         write_results(scene, problem, result, folder, draw)
@@ -110,18 +110,26 @@ def conclude(
     problem: Problem,
     stages: Sequence[Stage],
     position: Position,
+    assumptions: Sequence[Assumption] = (),
+    sides: Sequence[tuple[Problem, Problem]] = (),
     *,
     threads: int = 2,
     notes: Sequence[str] = (),
 ) -> FitResult:
-    """Intervals and scores at the best start, on the problem of the last stage."""
+    """Intervals and scores at the best start, on the problem of the last stage, and the scene's tested number."""
     last = problem.for_stage(stages[-1])
     part = fit_part(scene)
     raw = position.finished[best_start(position)].raw
     base, jacobians = differentiate(last, raw, step=stages[-1].difference, threads=threads)
-    uncertainty = laplace(last.space, raw, base, jacobians, level=part.level)
     held, failures = held_out(last, raw, threads)
+    assumed: list[torch.Tensor] = []
+    try:
+        assumed = sensitivities(sides, raw, base, threads=threads) if sides else []
+    except SimulationError as error:
+        failures.append(f"The intervals leave out what is assumed, because it cannot be varied: {error}")
+    uncertainty = laplace(last.space, raw, base, jacobians, level=part.level, assumed=assumed)
     comparisons = [*base, *held]
+    scores = score(comparisons)
     return FitResult(
         name=scene.name,
         title=scene.spec.title,
@@ -129,7 +137,9 @@ def conclude(
         raw=raw,
         uncertainty=uncertainty,
         comparisons=comparisons,
-        scores=score(comparisons),
+        scores=scores,
+        verdict=judge(scene, problem, raw, uncertainty, scores),
+        assumptions=tuple(assumptions) if assumed else (),
         position=position,
         level=part.level,
         runs=sum(r["runs"] for r in position.history),
@@ -155,18 +165,6 @@ def held_out(problem: Problem, raw: torch.Tensor, threads: int) -> tuple[list[Co
     return found, failed
 
 
-def judge(scene: Scene, result: FitResult) -> Verdict | None:
-    """The scene's tested number, where it is a fitted parameter or the R2 of a record."""
-    part = scene.spec.expect
-    if part is None or part.quantity == "observation":
-        return None
-    if part.quantity == "parameter" and part.parameter in result.space.names:
-        found = result.estimate(part.parameter)
-        return Verdict(part.meaning, found.value, part.value, part.tolerance, found.unit)
-    values = [s.r2 for s in result.scores if s.name == part.observe]
-    return Verdict(part.meaning, values[0], part.value, part.tolerance, "") if values else None
-
-
 def write_results(
     scene: Scene,
     problem: Problem,
@@ -187,16 +185,6 @@ def write_results(
         v = result.verdict
         told = {"value": v.value, "expected": v.expected, "tolerance": v.tolerance, "ok": v.ok}
         append_jsonl(folder / LOG, {"event": "expect", "meaning": v.meaning, **told})
-
-
-def fingerprint(scene: Scene) -> str:
-    """Identifies a scene with its overrides and data, so that a checkpoint of another one is refused."""
-    plain = json.dumps(scene.document.data, sort_keys=True, default=str)
-    digest = hashlib.sha256(plain.encode())
-    for name in sorted(scene.tables):
-        digest.update(name.encode())
-        digest.update(scene.tables[name].values.tobytes())
-    return digest.hexdigest()
 
 
 def _folder(scene: Scene, out: str | Path | None, resume: str | Path | bool | None) -> Path | None:

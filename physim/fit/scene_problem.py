@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -14,8 +17,37 @@ from physim.fit.stage import Stage
 from physim.observe.record import Comparison
 from physim.scene.loader import Scene
 
-WARMING = threading.Lock()
-"""The first run of each kind compiles kernels, which one thread does at a time."""
+
+class Gate:
+    """Lets many threads run at once, or one alone: kernels must not be compiled while others are launched."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = self._waiting = 0
+        self._alone = False
+
+    @contextmanager
+    def entered(self, *, alone: bool) -> Iterator[None]:
+        """Wait until nobody is inside (`alone`), or until nobody is or wants to be alone."""
+        with self._changed:
+            self._waiting += alone
+            try:
+                self._changed.wait_for(lambda: not (self._alone or (self._inside if alone else self._waiting)))
+            finally:
+                self._waiting -= alone
+            self._alone = alone
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._alone = False
+                self._changed.notify_all()
+
+
+RUNNING = Gate()
+"""The first run of each kind compiles kernels and runs alone, whichever problem it belongs to."""
 
 
 class SceneProblem(Problem):
@@ -45,12 +77,14 @@ class SceneProblem(Problem):
         kind = (recording, raw.requires_grad)
         rig = self._take(recording)
         try:
-            if kind in self._warm:
+            if kind not in self._warm:
+                with RUNNING.entered(alone=True):
+                    compared = rig.run(raw, end=end)
+                with self._lock:
+                    self._warm.add(kind)
+                return compared
+            with RUNNING.entered(alone=False):
                 return rig.run(raw, end=end)
-            with WARMING:
-                compared = rig.run(raw, end=end)
-            self._warm.add(kind)
-            return compared
         finally:
             with self._lock:
                 self._idle[recording].append(rig)
@@ -62,6 +96,19 @@ class SceneProblem(Problem):
         if stage.overrides not in self._stages:
             self._stages[stage.overrides] = SceneProblem(self.scene.changed(stage.overrides), self.space)
         return self._stages[stage.overrides]
+
+    def moved(self, overrides: Callable[[Scene], Sequence[str]]) -> Problem:
+        """The same scenes with other numbers, built at once so that a number out of range is told early."""
+        # What has been compiled holds for the copy: numbers do not enter kernels.
+        other = copy.copy(self)
+        other._scenes = {n: s.changed(overrides(s)) for n, s in self._scenes.items()}
+        other._idle, other._stages = {n: [] for n in self._idle}, {}
+        start = self.space.start()
+        for recording in self.recordings:
+            rig = other.rig(recording)
+            rig.prepare(start)
+            other._idle[recording].append(rig)
+        return other
 
     def rig(self, recording: str) -> Rig:
         """A fresh rig, for pictures of the fitted scene."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ class TableProblem(Problem):
     exact_jacobian = True
 
     def __init__(self, scene: Scene, space: Space) -> None:
-        self.space = space
+        self.scene, self.space = scene, space
         self.tests = {name: _read(scene, name, part) for name, part in scene.spec.tables.items()}
         self.recordings = tuple(n for n, t in self.tests.items() if t.part.role == "fit")
         self.held_recordings = tuple(n for n, t in self.tests.items() if t.part.role == "holdout")
@@ -96,6 +97,10 @@ class TableProblem(Problem):
                 label="amount of shear [-]" if test.part.test == "simple_shear" else "stretch [-]",
             )
         ]
+
+    def moved(self, overrides: Callable[[Scene], Sequence[str]]) -> Problem:
+        """The same tables with other numbers of the scene."""
+        return TableProblem(self.scene.changed(overrides(self.scene)), self.space)
 
     def _theta(self, name: str, material: Material, values: Tensor) -> Tensor:
         """Native parameters (1, k) with the fitted values in place."""

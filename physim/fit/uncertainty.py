@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from scipy import stats
@@ -59,6 +59,8 @@ class Uncertainty:
         effective: independent values per observation, after correcting for correlated residuals.
         freedom: degrees of freedom of the intervals' t distribution.
         warnings: sentences about what the data do not determine.
+        shifts: move of each raw parameter per standard deviation of each assumed number, to first order, (p, q).
+        combined: estimates whose intervals hold the noise and the assumed numbers; empty without any.
     """
 
     estimates: tuple[Estimate, ...]
@@ -68,6 +70,8 @@ class Uncertainty:
     effective: dict[str, float]
     freedom: float
     warnings: tuple[str, ...]
+    shifts: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    combined: tuple[Estimate, ...] = ()
 
 
 def assess(problem: Problem, raw: Tensor, *, step: float = 0.01, threads: int = 2, level: float = 0.9) -> Uncertainty:
@@ -133,25 +137,43 @@ def laplace(
     jacobians: Sequence[Tensor],
     *,
     level: float = 0.9,
+    assumed: Sequence[Tensor] = (),
 ) -> Uncertainty:
     """Covariance A^-1 B A^-1 with A = J^T J + prior and B the covariance of J^T r, per observation.
 
     B takes its scale and its correlation in time and between channels from the residuals; it is never taken below
     that of independent residuals of the same scale. Where too few values remain to estimate the scale, the stated
     noise is used. Intervals are t quantiles with the effective degrees of freedom, mapped through the transforms.
+
+    An assumed number a that is off moves the fit by d(raw)/da = -A^-1 J^T J_a, J_a = d(residuals)/da, to first
+    order. Half an interval of the combined estimates is the root of the sum of the squares of what either part gives
+    alone: the t quantile for the noise, whose size is estimated, and the normal one for the assumed numbers. So it is
+    never narrower than from the noise alone.
+
+    Args:
+        space: the fitted quantities.
+        raw: fitted raw parameters, (p,).
+        comparisons: at `raw`.
+        jacobians: d(residuals)/d(raw) of each, (m, k, p).
+        level: probability of the intervals.
+        assumed: change of the residuals of each per standard deviation of every assumed number, (m, k, q).
     """
     p = len(raw)
     information = torch.zeros(p, p, dtype=torch.float64)
     scores, spreads = torch.zeros_like(information), torch.zeros_like(information)
+    pulls = torch.zeros(p, assumed[0].shape[-1] if assumed else 0, dtype=torch.float64)
     noise, effective = {}, {}
     total = sum(int((c.fitted & c.valid).sum()) for c in comparisons)
     freedom = 0.0
-    for comparison, jacobian in zip(comparisons, jacobians, strict=True):
+    for i, (comparison, jacobian) in enumerate(zip(comparisons, jacobians, strict=True)):
         used = comparison.fitted & comparison.valid
         if not bool(used.any()):
             continue
         found = misfit(comparison)
-        J = jacobian[used.any(1)] * found.used[..., None] * _influence(comparison, found)[..., None]
+        counted = (found.used * _influence(comparison, found))[..., None]
+        J = jacobian[used.any(1)] * counted
+        if assumed:
+            pulls += comparison.weight * torch.einsum("tkp,tkq->pq", J, assumed[i][used.any(1)] * counted)
         own = torch.einsum("tkp,tkq->pq", J, J)
         information += own * comparison.weight
         spread = comparison.weight**2 * _at_least(score_covariance(found, J), own)
@@ -177,7 +199,23 @@ def laplace(
     correlation = (covariance / size[:, None] / size[None, :]).clamp(-1.0, 1.0)
     correlation.fill_diagonal_(1.0)
     warnings = _warnings(space, estimates, correlation, open_directions)
-    return Uncertainty(estimates, covariance, correlation, noise, effective, freedom, warnings)
+    shifts = -inverse @ pulls
+    combined = _combined(space, raw, sd, shifts, freedom, level) if assumed else ()
+    return Uncertainty(estimates, covariance, correlation, noise, effective, freedom, warnings, shifts, combined)
+
+
+def _combined(
+    space: Space, raw: Tensor, sd: Tensor, shifts: Tensor, freedom: float, level: float
+) -> tuple[Estimate, ...]:
+    """Estimates from the noise's standard deviations, (p,), and the shifts by assumed numbers, (p, q)."""
+    estimated, known = (float(d.ppf(0.5 + level / 2.0)) for d in (stats.t(freedom), stats.norm))
+    found = []
+    for i, quantity in enumerate(space.quantities):
+        own, added = float(sd[i]), float(shifts[i].norm())
+        both = math.hypot(own, added)
+        half = math.hypot(estimated * own, known * added)
+        found.append(_estimate(quantity, raw[i], both, half / both if 0.0 < both < math.inf else estimated))
+    return tuple(found)
 
 
 def _influence(comparison: Comparison, found: Misfit) -> Tensor:

@@ -196,9 +196,7 @@ def _friction(subject: Subject) -> Iterator[Check]:
         triaxial, opening = _angles(subject, (1.0, 1.0, -2.0), (-0.02, -0.02, -0.02), values["cohesion"])
         told = f"triaxial compression fails at {math.degrees(triaxial):.3f} deg; {told}"
         yield subject.check("angle in triaxial compression [deg]", math.degrees(abs(triaxial - nominal)), 0.1, told)
-    told = (
-        f"plastic strain grows the volume at {math.degrees(opening):.3f} deg, nominal {math.degrees(dilating):.3f} deg"
-    )
+    told = f"shear grows the volume at {math.degrees(opening):.3f} deg, nominal {math.degrees(dilating):.3f} deg"
     yield subject.check("angle of dilation [deg]", math.degrees(abs(opening - dilating)), 0.1, told)
 
 

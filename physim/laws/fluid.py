@@ -87,7 +87,7 @@ fluid_quadratic = register(
         fluid_quadratic_kirchhoff,
         fluid_quadratic_energy,
         fluid_moduli,
-        "Tampubolon et al. 2017, doi:10.1145/3072959.3073651, with exponent 1",
+        "Ma et al. 2023, arXiv 2304.14369: its water",
         "weakly compressible fluid, linear equation of state",
     )
 )

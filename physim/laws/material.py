@@ -92,7 +92,7 @@ class Material(nn.Module):
                 small, large = (float(v.reshape(-1)[worst]) * scale for v in (a, b))
                 raise InputError(
                     f"{self.composition}: {low} = {small:g} {unit} is above {high} = {large:g} {unit}; give "
-                    f"{low} between 0 and {high}, or set both in one call."
+                    f"{low} between 0 and {high}, or raise {high}."
                 )
 
     def _check_moduli(self, values: dict[str, Tensor]) -> None:

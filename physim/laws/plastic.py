@@ -103,7 +103,8 @@ def drucker_prager_project(F_trial: mat33, h: history, f: mat33, elastic: elasti
     """|dev tau| <= sqrt(2/3) 6/(3 - sin phi) (p sin phi + c cos phi), p = -tr tau/3.
 
     In strains, for c = 0: |dev eps| <= -alpha (3 lam + 2 mu)/(2 mu) tr eps, alpha = sqrt(2/3) 2 sin phi/(3 - sin phi).
-    Plastic shear of norm g grows the volume by 3 alpha(psi) g, psi the angle of dilation in triaxial compression.
+    Plastic shear of norm g grows the volume by 3 alpha(psi) g, psi the angle of dilation in triaxial compression. It
+    does so without end: there is no critical density at which real sand stops to dilate.
     Expansion beyond the tip goes to the tip (zero strain for c = 0). The cone passes through Mohr-Coulomb's triaxial
     compression; in plane strain it is stronger (30 deg acts as 43.9 deg): use `drucker_prager_2d` there. With phi = 0
     it is von Mises' cylinder |dev tau| <= sqrt(8/3) c.

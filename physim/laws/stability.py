@@ -79,7 +79,9 @@ def largest_shear_rate(L: Tensor) -> float:
     return float(dev.detach().norm(dim=(1, 2)).max()) * math.sqrt(2.0)
 
 
-def viscous_modulus(material: Material, theta: Tensor | None = None, *, rate: float = 0.0) -> Tensor:
+def viscous_modulus(
+    material: Material, F: Tensor | None = None, theta: Tensor | None = None, *, rate: float = 0.0
+) -> Tensor:
     """Largest viscosity [Pa s], (m,), that multiplies a plane wave's strain rate in a flow of shear rates to `rate`.
 
     A fluid that thins is stiffest at rest, one that thickens at the largest rate; between the two a ladder of rates
@@ -87,21 +89,23 @@ def viscous_modulus(material: Material, theta: Tensor | None = None, *, rate: fl
 
     Args:
         material: laws and parameters.
+        F: deformation gradients [-], (m, 3, 3), undeformed unless given; tau grows with the volume.
         theta: native parameters, (1, k) or (m, k).
         rate: largest shear rate [1/s] of the flow, see `largest_shear_rate`.
     """
     theta = (material.theta() if theta is None else theta).detach()
-    law, m = material.viscous, theta.shape[0]
+    F = torch.eye(3, dtype=torch.float64)[None] if F is None else F.detach().double().cpu()
+    law, m = material.viscous, max(F.shape[0], theta.shape[0])
     if law is None:
         return torch.zeros(m, dtype=torch.float64)
     start, end = material.laws.columns()["V"]
     stress = law.kirchhoff.torch()
-    eye = torch.eye(3, dtype=torch.float64)
     steps = [0.0, *(rate * 2.0**-k for k in range(LADDER))] if rate > 0.0 else [0.0]
     flow = torch.zeros(len(steps), 3, 3, dtype=torch.float64)
     flow[:, 0, 1] = torch.tensor(steps, dtype=torch.float64)
-    slope = torch.func.jacrev(lambda L, columns: stress(eye, L, columns))
-    tangent = torch.vmap(torch.vmap(slope, in_dims=(0, None)), in_dims=(None, 0))(flow, theta[:, start:end])
+    slope = torch.func.jacrev(lambda L, F, columns: stress(F, L, columns))
+    slopes = torch.vmap(torch.vmap(slope, in_dims=(0, None, None)), in_dims=(None, 0, 0))
+    tangent = slopes(flow, F.expand(m, 3, 3), theta[:, start:end].expand(m, -1))
     found = _largest(tangent.flatten(0, 1), _directions().expand(m * len(steps), -1, -1))
     return found.reshape(m, -1).amax(dim=1).clamp(min=0.0)
 
@@ -145,7 +149,7 @@ def stable_substep(
     else:
         F = F[_extremes(F)]
     modulus = float(wave_modulus(material, F, theta).max())
-    viscosity = float(viscous_modulus(material, theta, rate=rate).max())
+    viscosity = float(viscous_modulus(material, F, theta, rate=rate).max())
     rate = 4.0 * dim * viscosity / (material.rho0 * dx * dx)
     w = 2.0 * math.sqrt(dim * modulus / material.rho0) / dx
     if w == 0.0:

@@ -1,4 +1,4 @@
-"""What this machine offers: device, versions, threads, and whether the kernels are compiled already."""
+"""What this machine offers: device, versions, threads, memory, and whether the kernels are compiled already."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ def examine() -> list[tuple[str, str]]:
         *[(name, installed(name)) for name in PACKAGES],
         ("device", device()),
         ("threads", threads()),
+        ("memory", memory()),
         ("kernel cache", cache()),
         ("video", "mp4 through PyAV" if installed("av") != "missing" else "no PyAV: pictures only"),
     ]
@@ -52,6 +53,29 @@ def threads() -> str:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return f"{cores} cores for this process, {torch.get_num_threads()} torch threads"
+
+
+def memory() -> str:
+    """Free and total memory of the processors; what a rollout with gradients may hold follows from it."""
+    import torch
+
+    told = []
+    total, free = (machine_memory(key) for key in ("MemTotal", "MemAvailable"))
+    if total:
+        told.append(f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    for i in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        free, total = torch.cuda.mem_get_info(i)
+        told.append(f"cuda:{i} {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    return ", ".join(told) or "unknown on this system"
+
+
+def machine_memory(key: str) -> int:
+    """A line of Linux's memory table [bytes]; zero on other systems."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
 
 
 def cache() -> str:

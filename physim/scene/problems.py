@@ -179,7 +179,7 @@ def _name_words(given: Any, path: Key) -> str:
     plain = unicodedata.normalize("NFKD", str(given)).encode("ascii", "ignore").decode()
     tried = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")
     if not tried[:1].isalpha():
-        tried = "_".join(filter(None, [_SINGULAR.get(path[0] if path else "", "name"), tried]))
+        tried = "_".join(filter(None, [_SINGULAR.get(str(path[0]) if path else "", "name"), tried]))
     return (
         f"{shown(given)} cannot be a name: a name is made of the letters a to z, digits, _ and -, and begins with a "
         f"letter, because it is part of paths such as materials.beam.E. Try '{tried}'"

@@ -88,29 +88,6 @@ def append_jsonl(path: str | Path, record: dict[str, Any]) -> None:
         stream.write(line.encode("utf-8"))
 
 
-def read_jsonl(path: str | Path) -> list[dict[str, Any]]:
-    """All whole lines of a log; a last line cut by a kill is left out.
-
-    Raises:
-        InputError: the file is missing, or a line other than the last is not JSON.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}.") from None
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number == len(lines):
-                break
-            raise InputError(f"{path}:{number}: not a line of JSON: {line[:60]!r}.") from None
-    return records
-
-
 def _drop_cut_line(stream: BinaryIO) -> None:
     """Shorten an open log to its last whole line."""
     size = stream.seek(0, os.SEEK_END)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from physim.scene.fields import Part, Time, fail
+from physim.scene.units import NUMBER, UnitError, column_unit, parse, shown
 
 Method = Literal["gauss_newton", "adam", "lbfgs"]
 
@@ -58,17 +59,43 @@ class RecordingPart(Part):
     description: str | None = None
 
 
+class AssumedPart(Part):
+    """Numbers of the scene that are not fitted, move together, and are known up to a standard deviation."""
+
+    sd: Any
+    numbers: tuple[str, ...] = ()
+
+    @field_validator("sd")
+    @classmethod
+    def _positive(cls, sd: Any) -> Any:
+        try:
+            dimension = column_unit(sd)[1] if isinstance(sd, str) else NUMBER
+            if parse(sd, dimension) > 0:
+                return sd
+        except UnitError as error:
+            raise fail(f"{error}; write a standard deviation with its unit, such as 1 mm") from None
+        raise fail(f"a standard deviation above zero is needed, got {shown(sd)}")
+
+
+def _spelt_out(given: Any) -> Any:
+    """`PATH: 1 mm` is short for `PATH: {sd: 1 mm}`."""
+    return given if isinstance(given, (dict, AssumedPart)) else {"sd": given}
+
+
+Assumed = Annotated[AssumedPart, BeforeValidator(_spelt_out, json_schema_input_type=AssumedPart | float | str)]
+
+
 class FitPart(Part):
     """What `physim fit` does with the scene."""
 
     parameters: dict[str, ParameterPart]
+    assumed: dict[str, Assumed] = Field(default_factory=dict)
     method: Method = "gauss_newton"
     stages: tuple[StagePart, ...] = ()
     starts: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     iterations: Annotated[int, Field(ge=1)] = 25
     rate: Annotated[float, Field(gt=0)] | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    seed: int = 0
 
     @model_validator(mode="after")
     def _some(self) -> FitPart:

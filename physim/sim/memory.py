@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from physim.errors import InputError
+from physim.errors import GradientError, InputError
+from physim.sim.model import Model
 
 SMALL = 2**28
 """Bytes up to which `memory="auto"` keeps every state."""
@@ -99,6 +101,36 @@ def recomputed(function: Callable[[Any, bool], Any], state: Any) -> Any:
     # The tensors are arguments, and nothing else may hold them: they would be kept by every segment otherwise.
     run = partial(_run, function, type(state), names, rest, [True])
     return checkpoint(run, *(values[n] for n in names), use_reentrant=False, preserve_rng_state=False)
+
+
+@contextlib.contextmanager
+def as_it_was(model: Model, gravity: Tensor, parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Go through a rollout again: with the gravity it had, and parameters that have not changed since.
+
+    Args:
+        model: what is simulated.
+        gravity: its gravity then.
+        parameters: what `values_of(model)` was then.
+
+    Raises:
+        GradientError: parameters were changed in between.
+    """
+    now = [p.detach() for p in model.parameters()]
+    if len(now) != len(parameters) or not all(map(torch.equal, now, parameters)):
+        raise GradientError(
+            "the material's parameters changed between a rollout and its backward pass, which would recompute it with "
+            "other values: call backward first, or allow more memory."
+        )
+    current, model.gravity = model.gravity, gravity
+    try:
+        yield
+    finally:
+        model.gravity = current
+
+
+def values_of(model: Model) -> list[Tensor]:
+    """Copies of a model's parameters; torch's own version counters miss what is written through `.data`."""
+    return [p.detach().clone() for p in model.parameters()]
 
 
 def _run(

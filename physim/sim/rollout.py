@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from physim.errors import InputError, StabilityError
-from physim.sim.memory import Plan, plan_memory, recomputed
+from physim.sim.memory import Plan, as_it_was, plan_memory, recomputed, values_of
 from physim.sim.model import Model
 from physim.sim.state import Control, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status, Trajectory
@@ -107,7 +108,8 @@ def rollout(
     take = save or (lambda s: solver.particles(s).x)
     grad = torch.is_grad_enabled()
     plan = _plan(solver, state, steps // every, every, memory) if grad else None
-    run = _Run(solver, dt, steps, every, state.t, control, take, plan)  # type: ignore[attr-defined]
+    then = (solver.model.gravity, values_of(solver.model) if plan and plan.levels else [])
+    run = _Run(solver, dt, steps, every, state.t, control, take, plan, *then)  # type: ignore[attr-defined]
     book = _Book(progress, [state.t], [take(state)])  # type: ignore[attr-defined]
     began = time.perf_counter()
     state = run.span(state, run.segments(), plan.levels if plan else 0, book)
@@ -158,6 +160,8 @@ class _Run:
     control: Callable[[float], Control] | None
     take: Callable[[Any], Any]
     plan: Plan | None
+    gravity: torch.Tensor
+    parameters: list[torch.Tensor]
 
     @property
     def length(self) -> int:
@@ -183,10 +187,7 @@ class _Run:
             assert self.plan is not None
             size = self.plan.group**level
             for i in range(0, len(segments), size):
-                part = segments[i : i + size]
-                state = recomputed(
-                    lambda s, first, part=part: self.span(s, part, level - 1, book if first else None), state
-                )
+                state = recomputed(partial(self.group, segments[i : i + size], level - 1, book), state)
                 if book is not None and book.error is not None:
                     break
             return state
@@ -200,6 +201,13 @@ class _Run:
                 book.error = error.after(start) if isinstance(error, RolloutFailure) else error
                 break
         return state
+
+    def group(self, segments: list[tuple[int, int]], level: int, book: _Book | None, state: Any, first: bool) -> Any:
+        """Segments that are run a first time, or again in the backward pass."""
+        if first:
+            return self.span(state, segments, level, book)
+        with as_it_was(self.solver.model, self.gravity, self.parameters):
+            return self.span(state, segments, level, None)
 
     def segment(self, state: Any, start: int, count: int, book: _Book | None) -> Any:
         """Run one segment and record its end if a record is due."""

@@ -71,19 +71,6 @@ class Recording:
         if self.spacing is None:
             object.__setattr__(self, "spacing", _typical_spacing(frames[0]))
 
-    @classmethod
-    def of_states(cls, states: Sequence[Any], *, spacing: float | None = None, **scalars: Any) -> Recording:
-        """Recording of particle states (`x`, `v`, `t`), with their speeds [m/s] and further scalars."""
-        if not states:
-            raise InputError("recording: no states were saved; ask the rollout to save some.")
-        speeds = np.stack([np.linalg.norm(as_array(s.v), axis=1) for s in states])
-        return cls(
-            np.stack([as_array(s.x) for s in states]),
-            [float(s.t) for s in states],
-            {"speed": speeds, **scalars},
-            spacing=spacing,
-        )
-
     @property
     def n(self) -> int:
         """Number of particles."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from physim.bridge import on_stream_of, run_segment, to_warp
 from physim.checks import check_finite, check_shape
 from physim.errors import InputError
-from physim.laws.stability import stable_substep
+from physim.laws.stability import largest_shear_rate, stable_substep
 from physim.sim.model import Grid, Model
 from physim.sim.state import Control, ParticleState
 from physim.solvers.mpm.program import Workspace
@@ -80,6 +80,7 @@ class SolverMPM:
                 state.F[b.start : b.stop].detach(),
                 dx,
                 dim=self.model.grid.dim,
+                rate=largest_shear_rate(state.C[b.start : b.stop].detach()),
             )
             for b in self.model.bodies
         ]

@@ -1,0 +1,112 @@
+"""Assumed numbers: how far a fit would follow them, and the intervals that hold it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from fit_scenes import bounce
+
+from physim.errors import InputError
+from physim.fit.assumptions import make_assumptions
+from physim.fit.run import fit_scene
+from physim.fit.settings import make_space
+from physim.scene.loader import load_scene
+from physim.scene.materials import read_material_file
+from physim.scene.schema import scene_schema
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return bounce(tmp_path_factory.mktemp("scene"))
+
+
+@pytest.fixture(scope="module")
+def result(path, tmp_path_factory):
+    changes = ["fit.assumed={materials.jelly.density: 50 kg/m^3}"]
+    return fit_scene(path, changes, out=tmp_path_factory.mktemp("runs"), quiet=True)
+
+
+def test_stiffness_follows_an_assumed_density_in_proportion(result):
+    # Motion without forces but weight depends on E / density alone.
+    (density,) = result.assumptions
+    moves = result.moves(density)
+    assert moves["materials.jelly.E"] == pytest.approx(0.05 * result.values["materials.jelly.E"], rel=0.03)
+    assert abs(moves["bodies.block.velocity.y"]) < 1e-4
+
+
+def test_the_prediction_is_what_another_fit_finds(path, result):
+    denser = fit_scene(path, ["materials.jelly.density=1050"], out=None, quiet=True)
+    found = denser.values["materials.jelly.E"] - result.values["materials.jelly.E"]
+    assert result.moves(result.assumptions[0])["materials.jelly.E"] == pytest.approx(found, rel=0.05)
+
+
+def test_intervals_add_in_squares_and_never_shrink(result):
+    noise, both = (u[0] for u in (result.uncertainty.estimates, result.uncertainty.combined))
+    widths = [0.5 * math.log(e.high / e.low) for e in (noise, both)]
+    shift = float(result.uncertainty.shifts[0, 0])
+    assert widths[1] == pytest.approx(math.hypot(widths[0], 1.6449 * shift), rel=1e-3)
+    assert both.sd == pytest.approx(math.hypot(noise.sd, shift * noise.value))
+    for a, b in zip(result.uncertainty.estimates, result.uncertainty.combined, strict=True):
+        assert b.low <= a.low and a.high <= b.high
+
+
+def test_both_intervals_are_told(result):
+    lines = "\n".join(result.lines())
+    assert "from noise alone" in lines and "with what is assumed)" in lines
+    assert "assumed: materials.jelly.density +50 kg/m^3 moves materials.jelly.E by 1.5" in lines
+    report = (result.folder / "report.html").read_text()
+    assert "noise alone" in report and "with what is assumed" in report
+    text = (result.folder / "material.yaml").read_text()
+    assert "noise alone" in text and "50 kg/m^3" in text
+    assert read_material_file(result.folder / "material.yaml").values["E"] > 0
+    told = json.loads((result.folder / "result.json").read_text())
+    assert told["assumed"]["materials.jelly.density"]["sd"] == 50.0
+    assert told["with_assumptions"]["materials.jelly.E"]["low"] < told["parameters"]["materials.jelly.E"]["low"]
+
+
+def test_numbers_move_together_where_a_recording_has_them():
+    scene = load_scene("silicone_beam")
+    (length,) = make_assumptions(scene, make_space(scene))
+    bare, loaded = (scene.changed(recording=r) for r in ("gravity_a", "load_a"))
+    moved = length.moved(bare, -1.0)
+    assert "bodies.beam.shape.box.upper.x=0.093 m" in moved and "observe.tip.points.right.x=0.0906 m" in moved
+    assert len(moved) == 4 and length.moved(loaded, 1.0)[-1] == "loads.weight.position.x=0.097 m"
+
+
+def test_tables_have_assumptions_too():
+    scene = load_scene("rubber_treloar")
+    assert scene.spec.fit is not None
+    (name,) = scene.materials
+    spec = scene.materials[name]
+    free = next(k for k in spec.params if f"materials.{name}.{k}" not in scene.spec.fit.parameters)
+    sd = 0.1 * (spec.values[free] or 1.0)
+    changes = [f"fit.assumed={{materials.{name}.{free}: '{sd} {spec.params[free].dimension.unit}'}}"]
+    result = fit_scene("rubber_treloar", changes, out=None, quiet=True)
+    assert len(result.uncertainty.combined) == len(result.space.names)
+
+
+@pytest.mark.parametrize(
+    ("assumed", "told"),
+    [
+        ("{materials.jelly.dnsity: 1}", "does not state 'materials.jelly.dnsity'"),
+        ("{bodies.blok.velocity.x: 1 m/s}", "Did you mean 'block'"),
+        ("{materials.jelly.E: 1 kPa}", "'materials.jelly.E' is fitted"),
+        ("{materials.jelly.density: 1 mm}", "expected a density"),
+        ("{materials.jelly.density: 0 kg/m^3}", "above zero is needed"),
+        ("{materials.jelly.density: much}", "unknown unit 'much'"),
+        ("{width: {sd: 1 m, numbers: [bodies.block.shape.box.upper.x]}}", "one standard deviation above"),
+    ],
+)
+def test_mistakes_are_told_before_the_fit(path, assumed, told):
+    with pytest.raises(InputError, match=told):
+        fit_scene(path, [f"fit.assumed={assumed}"], out=None, quiet=True)
+
+
+def test_the_schema_knows_the_short_form():
+    short = scene_schema()["$defs"]["FitPart"]["properties"]["assumed"]["additionalProperties"]["anyOf"]
+    assert {"type": "number"} in short and {"type": "string"} in short
