@@ -132,11 +132,13 @@ class Buffers:
     Attributes:
         tensors: by name.
         arrays: the same memory as Warp sees it.
+        packed: the same, as a launch takes it.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], types: Mapping[str, Any]) -> None:
         self.tensors = dict(tensors)
         self.arrays: Arrays = {n: to_warp(t, types[n]) for n, t in self.tensors.items()}
+        self.packed = {n: a.__ctype__() for n, a in self.arrays.items()}
 
     @classmethod
     def zeros(cls, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, Any], like: Tensor) -> Buffers:
@@ -235,7 +237,9 @@ class Stepwise:
 
     def _states(self, like: Mapping[str, Tensor], count: int) -> list[Buffers]:
         # Zeros, because a body's law writes only its own columns of a history that another body has made wider.
-        return [Buffers({n: torch.zeros_like(t) for n, t in like.items()}, self._program.state_types) for _ in range(count)]
+        return [
+            Buffers({n: torch.zeros_like(t) for n, t in like.items()}, self._program.state_types) for _ in range(count)
+        ]
 
     def forward(
         self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, *, keep: bool

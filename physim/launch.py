@@ -12,11 +12,27 @@ import warp as wp
 
 
 class Launch:
-    """A launch built once, whose changing arguments are replaced by name."""
+    """A launch built once, whose changing arguments are replaced by name.
+
+    Args:
+        kernel: what to launch.
+        dim: number of Warp threads.
+        device: where.
+        values: arguments by name.
+        adjoints: arrays of the arguments' cotangents by name, for the generated adjoint of `kernel`.
+        fixed: names of arguments that `Places` is to leave alone.
+    """
 
     def __init__(
-        self, kernel: wp.Kernel, dim: int, device: Any, values: dict[str, Any], adjoints: dict | None = None
+        self,
+        kernel: wp.Kernel,
+        dim: int,
+        device: Any,
+        values: dict[str, Any],
+        adjoints: dict | None = None,
+        fixed: frozenset[str] = frozenset(),
     ) -> None:
+        self.fixed = fixed
         labels = [a.label for a in kernel.adj.args]
         self.at = {label: i for i, label in enumerate(labels)}
         options: dict[str, Any] = {"device": device, "record_tape": False, "record_cmd": True}
@@ -24,8 +40,7 @@ class Launch:
             options |= {"adj_inputs": [adjoints.get(label) for label in labels], "adjoint": True}
         # The command keeps raw pointers only.
         self._held = (values, adjoints)
-        self._command: Any = wp.launch(kernel, max(1, dim), inputs=[values[label] for label in labels], **options)
-        self._empty = dim == 0
+        self._command: Any = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
 
     def set(self, adjoint: bool = False, **values: Any) -> None:
         """Replace arguments (or with `adjoint`, their adjoints) of those names it has."""
@@ -34,16 +49,29 @@ class Launch:
                 packed = value.__ctype__() if isinstance(value, wp.array) else value
                 self._command.set_param_at_index_from_ctype(self.at[label], packed, adjoint)
 
-    def resize(self, dim: int) -> None:
-        """Launch `dim` threads from now on; none at all where it is zero."""
-        self._empty = dim == 0
-        if dim:
-            self._command.set_dim(dim)
+    def put(self, index: int, packed: Any, adjoint: bool = False) -> None:
+        """Replace the argument at a place by a number or by what `Buffers.packed` holds."""
+        self._command.set_param_at_index_from_ctype(index, packed, adjoint)
 
     def __call__(self) -> None:
         """Launch it."""
-        if not self._empty:
-            self._command.launch()
+        self._command.launch()
+
+
+class Places:
+    """Where in many launches each argument is."""
+
+    def __init__(self, launches: Iterable[Launch]) -> None:
+        self._at: dict[str, list[tuple[Launch, int]]] = {}
+        for launch in launches:
+            for label, index in launch.at.items():
+                if label not in launch.fixed:
+                    self._at.setdefault(label, []).append((launch, index))
+
+    def put(self, label: str, packed: Any, adjoint: bool = False) -> None:
+        """Replace an argument, or its cotangent, in every launch that has it."""
+        for launch, index in self._at.get(label, ()):
+            launch.put(index, packed, adjoint)
 
 
 Task = Callable[[], None]

@@ -24,7 +24,7 @@ SHARE = 0.25
 """Share of the device's memory that `memory="auto"` may fill before it recomputes more."""
 DEEPEST = 4
 """Levels of groups; each costs one more forward pass, and beyond this the least memory hardly falls."""
-ALONGSIDE = 6
+ALONGSIDE = 8
 """States beside the kept ones: a substep's two ends, their cotangents, and what flows between segments."""
 
 
@@ -49,11 +49,19 @@ class Plan:
     budget: float
 
 
-def plan_memory(frames: int, every: int, state_bytes: int, memory: str | float, device: torch.device) -> Plan:
+def plan_memory(
+    frames: int,
+    every: int,
+    state_bytes: int,
+    memory: str | float,
+    device: torch.device,
+    *,
+    substep_bytes: int | None = None,
+) -> Plan:
     """The plan that recomputes least within `memory`, or the one that needs least where none is within it.
 
     With N segments of at most L substeps in d levels of groups of m, what is held is the starts of the groups of each
-    level and one segment's own states: (d + 1) m + L + 6 states, m = N^(1/(d + 1)); each level costs a forward pass.
+    level and one segment's own substeps: (d + 1) m + L + 8 states, m = N^(1/(d + 1)); each level costs a forward pass.
 
     Args:
         frames: number of records.
@@ -61,11 +69,13 @@ def plan_memory(frames: int, every: int, state_bytes: int, memory: str | float, 
         state_bytes: memory of one state, with its share of the parameters [bytes].
         memory: budget [bytes], or "auto": 256 MiB for keeping everything, a quarter of the device beyond it.
         device: where the states live.
+        substep_bytes: memory of what a substep leaves for its adjoint, where that is more than its state [bytes].
 
     Raises:
         InputError: a budget that is no number above zero.
     """
     steps = frames * every
+    inner = substep_bytes or state_bytes
     if memory == "auto":
         keeping, budget = float(SMALL), max(float(SMALL), SHARE * _total(device))
     else:
@@ -76,7 +86,7 @@ def plan_memory(frames: int, every: int, state_bytes: int, memory: str | float, 
         if not budget > 0:
             raise InputError(f"memory must be a number of bytes above zero, or 'auto', got {memory!r}.")
     # A kept segment holds the states between its ends, a copy of its start, and its result.
-    everything = (steps + 2 * frames + ALONGSIDE) * state_bytes
+    everything = (steps + ALONGSIDE) * inner + 2 * frames * state_bytes
     if everything <= keeping:
         return Plan(True, every, 0, 1, everything, budget)
     plans = []
@@ -85,7 +95,7 @@ def plan_memory(frames: int, every: int, state_bytes: int, memory: str | float, 
         segments = frames * math.ceil(every / length)
         group = max(1, math.ceil(segments ** (1.0 / (levels + 1)) - 1e-9))
         tops = math.ceil(segments / group**levels)
-        held = (tops + levels * group + length + ALONGSIDE) * state_bytes
+        held = (tops + levels * group) * state_bytes + (length + ALONGSIDE) * inner
         plans.append(Plan(False, length, levels, group, held, budget))
     return next((p for p in plans if p.bytes <= budget), min(plans, key=lambda p: p.bytes))
 

@@ -80,7 +80,7 @@ def rollout(
     Gradients flow from anything saved, and from the final state, to the initial state, the model's parameters
     and the control. What is held for them stays within `memory`, beside what `save` itself returns: every state where
     that is little, else the starts of segments, or of groups of segments, from which the rest is recomputed in the
-    backward pass. A budget below the least possible (about 27 states for 1000 substeps, 40 for 10,000) gets that least;
+    backward pass. A budget below the least possible (about 30 states for 1000 substeps, 43 for 10,000) gets that least;
     `stats` tells the bound. Where groups are recomputed, `control` and `save` are called again, so that what they
     return must depend on their argument only.
 
@@ -134,7 +134,8 @@ def _plan(solver: Any, state: Any, frames: int, every: int, memory: str | float)
     # Each segment turns the raw parameters into those of the laws, which autograd keeps in about four copies.
     raw = [p for p in solver.model.parameters() if p.requires_grad]
     size = state.bytes() + 4 * sum(p.numel() * p.element_size() for p in raw)
-    return plan_memory(frames, every, size, memory, tensors[0].device)
+    more = solver.substep_bytes(state) - state.bytes() if hasattr(solver, "substep_bytes") else 0
+    return plan_memory(frames, every, size, memory, tensors[0].device, substep_bytes=size + more)
 
 
 @dataclass

@@ -41,7 +41,7 @@ def g2p_adjoint(
     adj_grid_v: wp.array(dtype=vec4),
     adj_grid_u: wp.array(dtype=vec4),
 ):
-    """Assign the cotangents of x and v, and with STRAIN of F; add those of the nodal velocities."""
+    """Assign the cotangents of v, and with STRAIN of F; add those of x and of the nodal velocities."""
     p = first + wp.tid()
     at = x[p]
     if wp.static(PERIODIC == 1):
@@ -69,7 +69,7 @@ def g2p_adjoint(
         lost = pull(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, grid_u)
         back = back + lost[4]
     # In 2D no lever arm along z exists, and z moves nothing.
-    adj_x[p] = g_x + vec3(back[0], back[1], real(DIM - 2) * back[2])
+    adj_x[p] = adj_x[p] + g_x + vec3(back[0], back[1], real(DIM - 2) * back[2])
 
 
 def p2g_adjoint(

@@ -64,6 +64,22 @@ class Record:
         """Forget everything."""
         self.status.fill_(_NEVER)
 
+    def failed(self) -> bool:
+        """Whether anything has been noted; a device is not waited for."""
+        return self._device.is_cpu and bool((self.status.numpy() != _NEVER).any())
+
+    def take(self) -> np.ndarray:
+        """Everything noted so far, which is forgotten."""
+        noted = self.status.numpy().copy()
+        self.clear()
+        return noted
+
+    def note(self, noted: np.ndarray, substep: int) -> None:
+        """Note again what `take` returned about one substep."""
+        found = np.where(noted // 2**32 == substep, noted, _NEVER)
+        if (found != _NEVER).any():
+            self.status.assign(found)
+
     def settle(self, last: Arrays, count: int, replay: Replay, dt: float, t: float) -> None:
         """Raise `RolloutFailure` for the first of `count` substeps of `dt` [s] from time `t` [s] that failed.
 

@@ -5,7 +5,6 @@ A substep is a few phases with a barrier between them; in a phase each thread ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -16,11 +15,11 @@ from physim.bridge import Arrays, Buffers, Pool, precision_of, to_warp
 from physim.launch import Crew, Launch
 from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
-from physim.sim.model import Body, Model
+from physim.sim.model import Model
 from physim.solvers.mpm import adjoints, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
 from physim.solvers.mpm.examine import Record
-from physim.solvers.mpm.layout import SLABS, Layout, shared_out
+from physim.solvers.mpm.layout import SLABS, Layout
 from physim.solvers.mpm.native import stencil_functions
 
 NEVER = 2**31 - 1
@@ -37,7 +36,7 @@ def transfer_kernels(
     for strain in (0, 1):
         module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}"
         for source in (kernels.g2p, adjoints.g2p_adjoint, *((kernels.p2g, adjoints.p2g_adjoint) if strain else ())):
-            name = source.__name__ + ("" if strain or "p2g" in source.__name__ else "_only")
+            name = source.__name__ + ("" if strain else "_only")
             made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **sizes)
     module = f"physim_grid_{dim}d_{kind}_{images}_{''.join(map(str, colliders))}"
     bound = {"KINDS": colliders, "SIDES": images, "BLEND": int(blend), "DIM": dim}
@@ -66,18 +65,6 @@ def law_kernels(laws: Composition, precision: Precision) -> dict[str, wp.Kernel]
     }
 
 
-class Stage:
-    """The launches of one kernel over all lots: by body, colour and thread, or by lot where adjoints are summed."""
-
-    def __init__(self) -> None:
-        self.launches: dict[tuple, Launch] = {}
-
-    def set(self, **values: Any) -> None:
-        """Replace arguments in every launch that has them."""
-        for launch in self.launches.values():
-            launch.set(**values)
-
-
 class Workspace:
     """Kernels, constant arrays and scratch memory of one model in one precision on one device.
 
@@ -102,11 +89,13 @@ class Workspace:
         self.blend = blend > 0
         shapes = tuple(int(c.kind) for c in model.colliders)
         self.periodic = any(grid.periodic)
-        images = 3 if self.periodic else 2 if model.walls else 1
-        self.kernels = transfer_kernels(p, grid.dim, shapes, images=images, blend=self.blend)
+        self.images = 3 if self.periodic else 2 if model.walls else 1
+        self.kernels = transfer_kernels(p, grid.dim, shapes, images=self.images, blend=self.blend)
         self.laws = [law_kernels(m.laws, p) for m in model.materials]
         self.flows = [model.materials[b.material].inelastic is not None for b in model.bodies]
-        self.volume_filter = volume_filter
+        liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]
+        # Bodies whose volume is filtered; each has its own sums, because volume ratios of two liquids do not mix.
+        self.filtered = [i for i, b in enumerate(model.bodies) if volume_filter > 0 and liquid[b.material]]
         self.record, self.pool = Record(model, p, self.device), Pool()
         self.mass, self.vol0 = (t.detach().to(like).contiguous() for t in (model.mass, model.vol0))
         walls = dict(zip(("wall_plane", "wall_kind", "wall_velocity"), wall_arrays(model, p, self.device), strict=True))
@@ -116,6 +105,7 @@ class Workspace:
         solids = dict(zip(keys, collider_arrays(model, p, self.device), strict=True))
         last = [grid.shape[i] - 3 if i < grid.dim and not grid.periodic[i] else -1 for i in range(3)]
         self.stray = wp.full(1, value=NEVER, dtype=wp.int32, device=self.device)
+        self.contact_force = wp.zeros(max(1, len(shapes)), dtype=p.vec3, device=self.device)
         self.constants: dict[str, Any] = {
             **walls,
             **solids,
@@ -125,20 +115,18 @@ class Workspace:
             "last_node": wp.vec3i(*last),
             "blend": p.real(blend),
             "mass_floor": p.real(mass_floor),
+            "share": p.real(volume_filter),
             "stray": self.stray,
             "status": self.record.status,
-            "contact_force": wp.zeros(max(1, len(shapes)), dtype=p.vec3, device=self.device),
+            "contact_force": self.contact_force,
         }
-        particles = {"tau": (self.n, 3, 3), "adj_tau": (self.n, 3, 3), "F_flow": (self.n if volume_filter > 0 else 1, 3, 3)}
+        flow = (self.n if self.filtered else 1, 3, 3)
+        particles = {"tau": (self.n, 3, 3), "adj_tau": (self.n, 3, 3), "F_flow": flow, "adj_F_flow": flow}
         self.scratch = Buffers.zeros(particles, {n: p.mat33 for n in particles}, like)
         self._like, self._nodes = like, Buffers.zeros({}, {}, like)
         self.capacity = 0
         self.layout: Layout | None = None
-        self._forward: dict[str, Stage] | None = None
-        self._reverse: dict[str, Stage] | None = None
         self._bound: dict[str, Any] = {}
-
-    # ---- memory ------------------------------------------------------------------------------------------------
 
     @property
     def grid_names(self) -> tuple[str, ...]:
@@ -162,11 +150,11 @@ class Workspace:
         self.clear(found)
         return found
 
-    def clear(self, nodes: Buffers) -> None:
-        """Zero nodal fields as far as the layout reaches."""
+    def clear(self, nodes: Buffers, *names: str) -> None:
+        """Zero nodal fields, all or those named, as far as the layout reaches."""
         assert self.layout is not None
-        for tensor in nodes.tensors.values():
-            tensor[: self.layout.nodes + 4].zero_()
+        for name in names or nodes.tensors:
+            nodes.tensors[name][: self.layout.nodes + 4].zero_()
 
     @property
     def state_types(self) -> dict[str, Any]:
@@ -189,13 +177,11 @@ class Workspace:
         self._nodes = Buffers.zeros({n: (self.capacity, 4) for n in fields}, {n: p.vec4 for n in fields}, self._like)
 
     def node_arrays(self) -> Arrays:
-        """Nodal scratch by name; fields that only a blended transfer has are there for the argument's sake."""
+        """Nodal scratch by name, with placeholders for what a substep brings along or only a blended transfer has."""
         arrays = dict(self._nodes.arrays)
-        for name in ("grid_u", "impulse", "adj_impulse", "adj_grid_u"):
+        for name in ("grid", "impulse", "grid_u", "adj_impulse", "adj_grid_u"):
             arrays.setdefault(name, self._nodes.arrays["grid_v"])
         return arrays
-
-    # ---- binding -----------------------------------------------------------------------------------------------
 
     def bind_layout(self, layout: Layout, inputs: Buffers, dt: float) -> None:
         """Point every launch to a layout, its particles' constants and the segment's inputs."""
@@ -205,8 +191,11 @@ class Workspace:
         order = layout.order
         held = [self.mass[order], self.vol0[order]]
         shift = to_warp(layout.shift, p.vec3)
+        blank = self.take_state()
         self._bound = {
             **self.constants,
+            **blank.arrays,
+            **{f"{n}_out": a for n, a in blank.arrays.items()},
             **self.scratch.arrays,
             **layout.arrays(),
             **self.node_arrays(),
@@ -221,32 +210,32 @@ class Workspace:
             "row": 0,
             "stride": 0,
         }
-        self._held = (held, layout, inputs)
+        self.pool.give(blank)
+        self._held = (held, inputs)
         self._thetas = []
         for body in self.model.bodies:
             theta = inputs.tensors[f"theta_{body.material}"]
             if theta.shape[0] > 1:
                 theta = theta[order[body.start : body.stop] - body.start].contiguous()
             self._thetas.append((theta, to_warp(theta, p.real)))
-        self._forward = self._reverse = None
 
-    def law_inputs(self, body: int) -> Tensor:
+    def theta(self, body: int) -> Tensor:
         """Parameters of a body in the layout's order, (1, k) or (n_b, k)."""
         return self._thetas[body][0]
 
-    def parts(self, body: int) -> Iterator[tuple[int, int, int, int]]:
-        """Colour, thread, first particle and one after the last of each share of a body."""
-        assert self.layout is not None
-        for colour in range(2):
-            for thread, lots in enumerate(shared_out(self.layout.lots[body][colour], self.threads)):
-                if lots:
-                    yield colour, thread, lots[0].start, lots[-1].stop
-
-    def launch(self, made: wp.Kernel, count: int, extra: dict[str, Any], adjoints: dict | None = None) -> Launch:
+    def launch(
+        self, made: wp.Kernel, count: int, extra: dict[str, Any], adjoints: dict | None = None, *fixed: str
+    ) -> Launch:
         """A launch with the bound arguments and others."""
-        return Launch(made, count, self.device, self._bound | extra, adjoints)
+        return Launch(made, count, self.device, self._bound | extra, adjoints, frozenset(fixed))
 
-    def law_arguments(self, index: int, body: Body, start: int) -> dict[str, Any]:
-        """Arguments of a law's kernel that starts at particle `start`."""
+    def law_launch(self, stage: str, index: int, start: int, stop: int, adjoints: dict | None = None) -> Launch:
+        """A launch of a law's kernel over particles of one body."""
+        body = self.model.bodies[index]
         theta, array = self._thetas[index]
-        return {"theta": array, "first": start, "row": start - body.start, "stride": int(theta.shape[0] > 1)}
+        extra = {"theta": array, "first": start, "row": start - body.start, "stride": int(theta.shape[0] > 1)}
+        fixed = []
+        if stage == "project" and index in self.filtered:
+            extra["F_out"] = self.scratch.arrays["F_flow"]
+            fixed = ["F_out"]
+        return self.launch(self.laws[body.material][stage], stop - start, extra, adjoints, *fixed)

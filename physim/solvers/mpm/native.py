@@ -17,6 +17,8 @@ import warp as wp
 
 from physim.numeric import Precision, mat33, real, rebind, vec3, vec4
 
+SUMS: Any = None  # bound when a function is built: what it returns
+PULLED: Any = None
 AXES = {3: (0, 1, 2), 2: (0, 2, 1)}
 """Coordinates that a, b and r stand for."""
 
@@ -25,15 +27,41 @@ typedef {REAL} number;
 #if defined(__CUDA_ARCH__)
 struct row {{
     number e[16];
-    CUDA_CALLABLE row operator+(const row& o) const {{ row s; for (int l = 0; l < 12; ++l) s.e[l] = e[l] + o.e[l]; return s; }}
-    CUDA_CALLABLE row operator*(const row& o) const {{ row s; for (int l = 0; l < 12; ++l) s.e[l] = e[l] * o.e[l]; return s; }}
-    CUDA_CALLABLE row operator*(number f) const {{ row s; for (int l = 0; l < 12; ++l) s.e[l] = e[l] * f; return s; }}
+    CUDA_CALLABLE row operator+(const row& o) const {{
+        row s;
+        for (int l = 0; l < 12; ++l) s.e[l] = e[l] + o.e[l];
+        return s;
+    }}
+    CUDA_CALLABLE row operator*(const row& o) const {{
+        row s;
+        for (int l = 0; l < 12; ++l) s.e[l] = e[l] * o.e[l];
+        return s;
+    }}
+    CUDA_CALLABLE row operator*(number f) const {{
+        row s;
+        for (int l = 0; l < 12; ++l) s.e[l] = e[l] * f;
+        return s;
+    }}
     CUDA_CALLABLE number operator[](int l) const {{ return e[l]; }}
 }};
 #define ADD(at, v) for (int l = 0; l < 12; ++l) atomicAdd((at) + l, (v).e[l])
-#define LOAD(at) {{(at)[0], (at)[1], (at)[2], (at)[3], (at)[4], (at)[5], (at)[6], (at)[7], (at)[8], (at)[9], (at)[10], (at)[11]}}
+struct row4 {{
+    number e[4];
+    CUDA_CALLABLE row4(const row& v) {{ for (int c = 0; c < 4; ++c) e[c] = v.e[c] + v.e[4 + c] + v.e[8 + c]; }}
+    CUDA_CALLABLE number operator[](int c) const {{ return e[c]; }}
+}};
+#define FOLD(v) row4(v)
+#define LOAD(at) loaded(at)
+auto loaded = [](const number* at) {{
+    row s;
+    for (int l = 0; l < 12; ++l) s.e[l] = at[l];
+    return s;
+}};
 #else
 typedef number row __attribute__((vector_size(16 * sizeof(number)), aligned(sizeof(number))));
+typedef number row4 __attribute__((vector_size(4 * sizeof(number))));
+#define PART(v, i) __builtin_shufflevector(v, v, i, i + 1, i + 2, i + 3)
+#define FOLD(v) (PART(v, 0) + PART(v, 4) + PART(v, 8))
 #define ADD(at, v) *(row*)(at) += v
 #define LOAD(at) *(const row*)(at)
 #endif
@@ -98,54 +126,54 @@ for (int i = 0; i < 3; ++i) {{
 _MOMENTS = """
 row m_0 = {{}}, m_a = {{}}, m_b = {{}};
 for (int i = 0; i < 3; ++i) {{
-    row t = {{}}, u = {{}};
+    row t = {{}}, u = {{}};{START}
     for (int j = 0; j < NB; ++j) {{
         const row v = LOAD(nodes + 4 * (long long)column[i * width + j]);
-        const row wv = v * w[B][j];
-        t = t + wv;
-        u = u + wv * d[B][j];
-{EXTRA}
+        t = t + v * w[B][j];
+        u = u + v * (w[B][j] * d[B][j]);{INNER}
     }}
     m_0 = m_0 + t * w[A][i];
     m_a = m_a + t * (w[A][i] * d[A][i]);
-    m_b = m_b + u * w[A][i];
+    m_b = m_b + u * w[A][i];{OUTER}
 }}
 m_0 = m_0 * w_r;
 m_a = m_a * w_r;
 m_b = m_b * w_r;
 const row m_r = m_0 * d_r;
 wp::mat_t<{ROWS}, 3, number> out;
+const row4 f_0 = FOLD(m_0), f_a = FOLD(m_a), f_b = FOLD(m_b), f_r = FOLD(m_r);
 for (int c = 0; c < 3; ++c) {{
-    out.data[0][c] = m_0[c] + m_0[4 + c] + m_0[8 + c];
-    out.data[1 + A][c] = m_a[c] + m_a[4 + c] + m_a[8 + c];
-    out.data[1 + B][c] = m_b[c] + m_b[4 + c] + m_b[8 + c];
-    out.data[1 + R][c] = m_r[c] + m_r[4 + c] + m_r[8 + c];
+    out.data[0][c] = f_0[c];
+    out.data[1 + A][c] = f_a[c];
+    out.data[1 + B][c] = f_b[c];
+    out.data[1 + R][c] = f_r[c];
 }}
 """
 
-_RISE = """
-        const row value = v * (k_0 + k_a * d[A][i] + k_b * d[B][j]);
-        h_a = h_a + value * (s[A][i] * w[B][j]);
-        h_b = h_b + value * (w[A][i] * s[B][j]);
-        h_r = h_r + value * (w[A][i] * w[B][j]);
-"""
+# The gradient of the weights needs, beside the sums t over w and u over w d along b, those over the slopes.
+_RISE = {
+    "START": " row e = {}, f = {};",
+    "INNER": """
+        e = e + v * s[B][j];
+        f = f + v * (s[B][j] * d[B][j]);""",
+    "OUTER": """
+    const row k_i = k_0 + k_a * d[A][i];
+    const row along_a = t * k_i + u * k_b;
+    h_a = h_a + along_a * s[A][i];
+    h_r = h_r + along_a * w[A][i];
+    h_b = h_b + (e * k_i + f * k_b) * w[A][i];""",
+}
 
 _PULL = """
-h_a = h_a * w_r;
-h_b = h_b * w_r;
-h_r = h_r * along(s[R]);
-number rise_a = 0, rise_b = 0, rise_r = 0;
-for (int l = 0; l < 12; ++l) {{
-    rise_a += h_a[l];
-    rise_b += h_b[l];
-    rise_r += h_r[l];
-}}
-out.data[4][A] = rise_a;
-out.data[4][B] = rise_b;
-out.data[4][R] = rise_r;
+const row4 r_a = FOLD(h_a * w_r), r_b = FOLD(h_b * w_r), r_r = FOLD(h_r * along(s[R]));
+out.data[4][A] = r_a[0] + r_a[1] + r_a[2] + r_a[3];
+out.data[4][B] = r_b[0] + r_b[1] + r_b[2] + r_b[3];
+out.data[4][R] = r_r[0] + r_r[1] + r_r[2] + r_r[3];
 """
 
 _END = """
+#undef PART
+#undef FOLD
 #undef ADD
 #undef LOAD
 """
@@ -163,7 +191,8 @@ def scatter(
     low_a: int,
     low_b: int,
     grid: wp.array(dtype=vec4),
-): ...
+):
+    """Add w (q + K d, m) to each node of the stencil, d being the node's distance from the particle at `x` [m]."""
 
 
 def gather(
@@ -175,7 +204,9 @@ def gather(
     low_a: int,
     low_b: int,
     grid: wp.array(dtype=vec4),
-): ...
+):
+    """Sums over the nodes' vectors g: row 0 is sum w g, row 1 + e is sum w g d_e."""
+    return SUMS()
 
 
 def pull(
@@ -190,36 +221,29 @@ def pull(
     low_a: int,
     low_b: int,
     grid: wp.array(dtype=vec4),
-): ...
+):
+    """As `gather`, and in row 4 the gradient by x of sum w (g . (q + K d) + g_3 m) at fixed d."""
+    return PULLED()
 
 
 @cache
 def stencil_functions(precision: Precision, dim: int) -> dict[str, Any]:
-    """The three loops as Warp functions, for a particle at `x` [m].
-
-    `scatter` adds w (q + K d, m) to each node of the stencil, d being the node's distance from the particle.
-    `gather` returns sums over the nodes' vectors g: row 0 is sum w g, row 1 + e is sum w g d_e.
-    `pull` returns the same, and in row 4 the gradient with respect to x of sum w (g . (q + K d) + g_3 m) at fixed d.
-    """
+    """`scatter`, `gather` and `pull` as Warp functions."""
     a, b, r = AXES[dim]
     words = {"REAL": "float" if precision.name == "f32" else "double", "A": a, "B": b, "R": r}
     words |= {"NB": 3 if dim == 3 else 1}
-    sums = precision.matrix(4, 3)
-    pulled = precision.matrix(5, 3)
+    names = precision.names() | {"SUMS": precision.matrix(4, 3), "PULLED": precision.matrix(5, 3)}
     start = _ROW + _STENCIL
     texts = {
-        scatter: (start + _AFFINE + _SCATTER + _END, {}, None),
-        gather: (start + _MOMENTS + _END + "return out;", {"EXTRA": "", "ROWS": 4}, sums),
+        scatter: (start + _AFFINE + _SCATTER + _END, {}),
+        gather: (start + _MOMENTS + _END + "return out;", {"START": "", "INNER": "", "OUTER": "", "ROWS": 4}),
         pull: (
             start + _AFFINE + "row h_a = {{}}, h_b = {{}}, h_r = {{}};" + _MOMENTS + _PULL + _END + "return out;",
-            {"EXTRA": _RISE, "ROWS": 5},
-            pulled,
+            _RISE | {"ROWS": 5},
         ),
     }
     made = {}
-    for stub, (text, extra, returned) in texts.items():
-        named = rebind(stub, precision.names(), f"_{precision.name}_{dim}d")
-        if returned is not None:
-            named.__annotations__["return"] = returned
+    for stub, (text, extra) in texts.items():
+        named = rebind(stub, names, f"_{precision.name}_{dim}d")
         made[stub.__name__] = wp.func_native(text.format(**words, **extra))(named)
     return made

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-import warp as wp
+import torch
 from torch import Tensor
 
-from physim.bridge import on_stream_of, run_segment, to_warp
+from physim.bridge import on_stream_of, run_segment
 from physim.checks import check_finite, check_shape
 from physim.errors import InputError
 from physim.laws.stability import largest_shear_rate, stable_substep
 from physim.sim.model import Grid, Model
 from physim.sim.state import Control, ParticleState
-from physim.solvers.mpm.program import Workspace
+from physim.solvers.mpm.launches import Workspace
+from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.segment import MPMSegment
+
+FEW = 4000
+"""Particles below which a second thread costs more than it brings."""
 
 
 class SolverMPM:
@@ -28,6 +33,8 @@ class SolverMPM:
             touches, at the price of a little momentum; 0 conserves momentum exactly.
         volume_filter: share in [0, 1] by which, each substep, a fluid particle's volume ratio is drawn towards the
             mean of its neighbourhood (`volume`); 0.02 keeps the pressures inside a cell together.
+        threads: CPU threads; unless given, torch's number (`torch.set_num_threads`) from FEW particles on, else one.
+            Results do not depend on it.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
@@ -42,6 +49,7 @@ class SolverMPM:
         blend: float = 0.0,
         mass_floor: float = 0.0,
         volume_filter: float = 0.0,
+        threads: int | None = None,
     ) -> None:
         n = model.vol0.shape[0]
         check_shape("x", x, (n, 3))
@@ -59,6 +67,7 @@ class SolverMPM:
             raise InputError(f"volume_filter must be in [0, 1], got {volume_filter}.")
         self._x, self._v = x, v
         self._options = {"blend": blend, "mass_floor": mass_floor, "volume_filter": volume_filter}
+        self.threads = threads
         self._workspaces: dict[tuple, Workspace] = {}
 
     def initial_state(self) -> ParticleState:
@@ -87,6 +96,16 @@ class SolverMPM:
         speed = float(state.v.detach().norm(dim=1).max())
         return min([*limits, 0.5 * dx / speed if speed > 0 else float("inf")])
 
+    def substep_bytes(self, state: ParticleState) -> int:
+        """Memory [bytes] that a substep leaves for its adjoint: the state, the nodal sums, and a share of layouts."""
+        x = state.x.detach()
+        ranges = [(b.start, b.stop) for b in self.model.bodies]
+        nodes = Layout(x, None, ranges, self.model.grid).nodes
+        sums = 2 if self._options["blend"] > 0 else 1
+        # Sorted indices, cells and their inverses, once for several substeps.
+        layout = 8 * x.shape[0]
+        return state.bytes() + int(1.2 * nodes + 4) * 4 * sums * x.element_size() + layout
+
     def particles(self, state: ParticleState) -> ParticleState:
         """The state itself."""
         return state
@@ -105,10 +124,8 @@ class SolverMPM:
             GradientError: in backward, when a gradient is not finite.
         """
         control = control or self.model.control_at(state.t)
-        program = self._workspace(state).program(dt, state.t)
-        history = state.h if state.h.shape[1] else state.x.new_zeros(state.x.shape[0], 1)
-        now = {"x": state.x, "v": state.v, "C": state.C, "F": state.F, "h": history}
-        out = run_segment(program, substeps, now, self._inputs(state, control), keep=keep)
+        segment = MPMSegment(self._workspace(state), dt, state.t)
+        out = run_segment(segment, substeps, _tensors(state), self._inputs(state, control), keep=keep)
         h = out["h"] if state.h.shape[1] else state.h
         return ParticleState(out["x"], out["v"], out["C"], out["F"], h, t=state.t + substeps * dt)
 
@@ -118,14 +135,11 @@ class SolverMPM:
         In two dimensions per metre of depth [N/m].
         """
         control = control or self.model.control_at(state.t)
-        program = self._workspace(state).program(dt, state.t)
-        history = state.h if state.h.shape[1] else state.x.new_zeros(state.x.shape[0], 1)
-        now = {"x": state.x, "v": state.v, "C": state.C, "F": state.F, "h": history}
-        arrays = {n: to_warp(t.contiguous(), program.state_types[n]) for n, t in now.items()}
-        given = {n: to_warp(t.contiguous(), program.input_types[n]) for n, t in self._inputs(state, control).items()}
-        with on_stream_of(state.x):
-            force = wp.to_torch(program.contact_forces(arrays, given)).clone()
-        return force[: len(self.model.colliders)]
+        segment = MPMSegment(self._workspace(state), dt, state.t)
+        with on_stream_of(state.x), torch.no_grad():
+            now = {n: t.detach().contiguous() for n, t in _tensors(state).items()}
+            inputs = {n: t.detach().contiguous() for n, t in self._inputs(state, control).items()}
+            return segment.contact_forces(now, inputs)[: len(self.model.colliders)]
 
     def _inputs(self, state: ParticleState, control: Control) -> dict[str, Tensor]:
         gravity = self.model.gravity
@@ -143,10 +157,17 @@ class SolverMPM:
         return {n: t.to(state.x) for n, t in {"gravity": gravity.reshape(1, 3), **motion, **thetas}.items()}
 
     def _workspace(self, state: ParticleState) -> Workspace:
-        key = (state.x.dtype, state.x.device)
+        threads = self.threads or (torch.get_num_threads() if state.x.shape[0] >= FEW else 1)
+        key = (state.x.dtype, state.x.device, threads)
         if key not in self._workspaces:
-            self._workspaces[key] = Workspace(self.model, state.x, **self._options)
+            self._workspaces[key] = Workspace(self.model, state.x, threads=threads, **self._options)
         return self._workspaces[key]
+
+
+def _tensors(state: ParticleState) -> dict[str, Tensor]:
+    """The tensors of a state; laws without history still have the argument."""
+    history = state.h if state.h.shape[1] else state.x.new_zeros(state.x.shape[0], 1)
+    return {"x": state.x, "v": state.v, "C": state.C, "F": state.F, "h": history}
 
 
 def _check_inside(grid: Grid, x: Tensor) -> None:

@@ -13,28 +13,35 @@ Compare the density diffusion of delta-SPH: Marrone et al. 2011, doi:10.1016/j.c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import warp as wp
 
-from physim.numeric import Precision, kernel, mat33, numeric, real, vec3
-from physim.sim.model import Body
-from physim.solvers.mpm.boundary import mirror_of
-from physim.solvers.mpm.kernels import outside, spline, wrap
+from physim.bridge import Buffers
+from physim.numeric import Precision, kernel, mat33, numeric, real, vec3, vec4
+from physim.solvers.mpm.boundary import image_of
+from physim.solvers.mpm.kernels import node_index
+from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.native import stencil_functions
 
-# Bound when a kernel is built: dimensions, stencil layers along z, and 2 where the model has walls.
-DIM, LAYERS, SIDES = 3, 3, 1
-vec2 = None
+if TYPE_CHECKING:
+    from physim.solvers.mpm.launches import Workspace
 
-# Sums and means at the nodes, of the volume strain and of what its first mean misses.
-VOLUME_FIELDS = ("volume_sums", "volume_mean", "volume_sums_rest", "volume_mean_rest")
+# Bound when a kernel is built: dimensions, whether an axis is periodic, images per axis, and the stencil's loops.
+DIM, PERIODIC, SIDES = 3, 0, 1
+scatter = gather = pull = None
 
 
-def volume_strain(F: wp.array(dtype=mat33), start: int, e: wp.array(dtype=real)):
+@numeric
+def strain_of(e: real) -> vec3:
+    """A scalar as the vector that a node carries."""
+    return vec3(e, real(0.0), real(0.0))
+
+
+def volume_strain(F: wp.array(dtype=mat33), first: int, e: wp.array(dtype=real)):
     """Volume strain J - 1 of the particles of one body."""
-    p = start + wp.tid()
+    p = first + wp.tid()
     e[p] = wp.determinant(F[p]) - real(1.0)
 
 
@@ -42,155 +49,216 @@ def volume_scatter(
     x: wp.array(dtype=vec3),
     e: wp.array(dtype=real),
     vol0: wp.array(dtype=real),
-    start: int,
+    shift: wp.array(dtype=vec3),
     origin: vec3,
-    dx: real,
-    shape: wp.vec3i,
-    periodic: wp.vec3i,
-    volume: wp.array3d(dtype=vec2),
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    first: int,
+    sums: wp.array(dtype=vec4),
 ):
     """Sums of w V e and of w V at the nodes, over the particles of one body."""
-    p = start + wp.tid()
-    s = (x[p] - origin) / dx
-    bx = int(wp.floor(s[0] - real(0.5)))
-    by = int(wp.floor(s[1] - real(0.5)))
-    bz = 0
-    wz = vec3(real(1.0), real(0.0), real(0.0))
-    if wp.static(DIM == 3):
-        bz = int(wp.floor(s[2] - real(0.5)))
-        wz = spline(s[2] - real(bz))
-        if outside(bz, shape[2], periodic[2]):
-            return
-    if outside(bx, shape[0], periodic[0]) or outside(by, shape[1], periodic[1]):
-        return
-    wx = spline(s[0] - real(bx))
-    wy = spline(s[1] - real(by))
-    full = vol0[p]
-    excess = full * e[p]
-    for i in range(3):
-        gi = wrap(bx + i, shape[0], periodic[0])
-        for j in range(3):
-            gj = wrap(by + j, shape[1], periodic[1])
-            for k in range(LAYERS):
-                gk = wrap(bz + k, shape[2], periodic[2])
-                w = wx[i] * wy[j] * wz[k]
-                wp.atomic_add(volume, gi, gj, gk, vec2(w * excess, w * full))
+    p = first + wp.tid()
+    at = x[p] - shift[p]
+    q = strain_of(vol0[p] * e[p])
+    scatter(at, q, mat33(), vol0[p], origin, per_dx, columns, width, low_a, low_b, sums)
 
 
-def volume_mean(volume: wp.array3d(dtype=vec2), wall_plane: wp.array(dtype=wp.int32), strain: wp.array3d(dtype=real)):
-    """Weighted mean at each node, with the mirror images beyond the walls."""
-    i, j, k = wp.tid()
-    mi = mirror_of(i, wall_plane[0], wall_plane[1])
-    mj = mirror_of(j, wall_plane[2], wall_plane[3])
-    mk = mirror_of(k, wall_plane[4], wall_plane[5])
-    total = vec2()
+def volume_scatter_adjoint(
+    x: wp.array(dtype=vec3),
+    e: wp.array(dtype=real),
+    vol0: wp.array(dtype=real),
+    shift: wp.array(dtype=vec3),
+    origin: vec3,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    first: int,
+    adj_sums: wp.array(dtype=vec4),
+    adj_x: wp.array(dtype=vec3),
+    adj_e: wp.array(dtype=real),
+):
+    """Add the cotangents of x and e."""
+    p = first + wp.tid()
+    at = x[p] - shift[p]
+    q = strain_of(vol0[p] * e[p])
+    found = pull(at, q, mat33(), vol0[p], origin, per_dx, columns, width, low_a, low_b, adj_sums)
+    adj_e[p] = adj_e[p] + vol0[p] * found[0][0]
+    adj_x[p] = adj_x[p] + vec3(found[4][0], found[4][1], real(DIM - 2) * found[4][2])
+
+
+def volume_mean(
+    sums: wp.array(dtype=vec4),
+    node_column: wp.array(dtype=wp.int32),
+    columns: wp.array(dtype=wp.int32),
+    column_low: wp.array(dtype=wp.int32),
+    column_high: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    period: wp.vec3i,
+    wall_plane: wp.array(dtype=wp.int32),
+    mean: wp.array(dtype=vec4),
+):
+    """Weighted mean at each node, with the images beyond walls and periodic sides."""
+    node = wp.tid()
+    c0 = node_column[node]
+    i = c0 / width - low_a
+    j = c0 % width - low_b
+    k = node - columns[c0]
+    if wp.static(DIM == 2):
+        k = j
+        j = node - columns[c0]
+    total = vec4()
     for a in range(SIDES):
         for b in range(SIDES):
             for c in range(SIDES):
-                gi = i
-                gj = j
-                gk = k
-                if a == 1:
-                    gi = mi
-                if b == 1:
-                    gj = mj
-                if c == 1:
-                    gk = mk
-                inside = gi >= 0 and gj >= 0 and gk >= 0
-                if inside and gi < volume.shape[0] and gj < volume.shape[1] and gk < volume.shape[2]:
-                    total = total + volume[gi, gj, gk]
-    if total[1] <= real(0.0):
-        strain[i, j, k] = real(0.0)
+                other = node
+                if wp.static(SIDES > 1):
+                    gi = image_of(i, a, wall_plane[0], wall_plane[1], period[0])
+                    gj = image_of(j, b, wall_plane[2], wall_plane[3], period[1])
+                    gk = image_of(k, c, wall_plane[4], wall_plane[5], period[2])
+                    other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
+                if other >= 0:
+                    total = total + sums[other]
+    if total[3] <= real(0.0):
+        mean[node] = vec4()
         return
-    strain[i, j, k] = total[0] / total[1]
+    mean[node] = vec4(total[0] / total[3], real(0.0), real(0.0), real(0.0))
 
 
-@numeric
-def mean_at(
-    at: vec3, strain: wp.array3d(dtype=real), origin: vec3, dx: real, shape: wp.vec3i, periodic: wp.vec3i, layers: int
-) -> real:
-    """Nodal values interpolated to the position `at` [m]; zero outside the grid."""
-    s = (at - origin) / dx
-    bx = int(wp.floor(s[0] - real(0.5)))
-    by = int(wp.floor(s[1] - real(0.5)))
-    bz = 0
-    wz = vec3(real(1.0), real(0.0), real(0.0))
-    out = outside(bx, shape[0], periodic[0]) or outside(by, shape[1], periodic[1])
-    if layers == 3:
-        bz = int(wp.floor(s[2] - real(0.5)))
-        wz = spline(s[2] - real(bz))
-        out = out or outside(bz, shape[2], periodic[2])
-    mean = real(0.0)
-    if not out:
-        wx = spline(s[0] - real(bx))
-        wy = spline(s[1] - real(by))
-        for i in range(3):
-            gi = wrap(bx + i, shape[0], periodic[0])
-            for j in range(3):
-                gj = wrap(by + j, shape[1], periodic[1])
-                for k in range(3):
-                    if k < layers:
-                        gk = wrap(bz + k, shape[2], periodic[2])
-                        mean = mean + wx[i] * wy[j] * wz[k] * strain[gi, gj, gk]
-    return mean
-
-
-def volume_rest(
+def volume_read(
     x: wp.array(dtype=vec3),
-    e: wp.array(dtype=real),
-    strain: wp.array3d(dtype=real),
-    start: int,
+    mean: wp.array(dtype=vec4),
+    shift: wp.array(dtype=vec3),
     origin: vec3,
-    dx: real,
-    shape: wp.vec3i,
-    periodic: wp.vec3i,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    first: int,
+    e: wp.array(dtype=real),
     r: wp.array(dtype=real),
 ):
-    """What the first mean misses, r = e - S e."""
-    p = start + wp.tid()
-    r[p] = e[p] - mean_at(x[p], strain, origin, dx, shape, periodic, LAYERS)
+    """What a mean misses at the particles, r = e - S e."""
+    p = first + wp.tid()
+    found = gather(x[p] - shift[p], origin, per_dx, columns, width, low_a, low_b, mean)
+    r[p] = e[p] - found[0][0]
+
+
+def volume_read_adjoint(
+    x: wp.array(dtype=vec3),
+    mean: wp.array(dtype=vec4),
+    shift: wp.array(dtype=vec3),
+    origin: vec3,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    first: int,
+    adj_r: wp.array(dtype=real),
+    adj_x: wp.array(dtype=vec3),
+    adj_e: wp.array(dtype=real),
+    adj_mean: wp.array(dtype=vec4),
+):
+    """Add the cotangents of x, e and the nodal mean."""
+    p = first + wp.tid()
+    at = x[p] - shift[p]
+    q = strain_of(-adj_r[p])
+    scatter(at, q, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, adj_mean)
+    found = pull(at, q, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, mean)
+    adj_e[p] = adj_e[p] + adj_r[p]
+    adj_x[p] = adj_x[p] + vec3(found[4][0], found[4][1], real(DIM - 2) * found[4][2])
 
 
 def volume_relax(
-    x: wp.array(dtype=vec3),
-    F: wp.array(dtype=mat33),
-    r: wp.array(dtype=real),
-    strain: wp.array3d(dtype=real),
-    share: real,
-    start: int,
-    origin: vec3,
-    dx: real,
-    shape: wp.vec3i,
-    periodic: wp.vec3i,
-    F_out: wp.array(dtype=mat33),
+    F: wp.array(dtype=mat33), r: wp.array(dtype=real), share: real, first: int, F_out: wp.array(dtype=mat33)
 ):
-    """F scaled to the volume ratio (1 - share) J + share (M J) = J + share (S r - r)."""
-    p = start + wp.tid()
-    change = mean_at(x[p], strain, origin, dx, shape, periodic, LAYERS) - r[p]
-    ratio = real(1.0) + share * change / wp.determinant(F[p])
+    """F scaled to the volume ratio (1 - share) J + share (M J) = J - share (r - S r), from r - S r."""
+    p = first + wp.tid()
+    ratio = real(1.0) - share * r[p] / wp.determinant(F[p])
     F_out[p] = wp.pow(ratio, real(1.0 / 3.0)) * F[p]
 
 
 @cache
-def volume_kernels(precision: Precision, dim: int, *, walls: bool) -> dict[str, wp.Kernel]:
-    """The stages of the filter for one kind of model."""
-    sides = 2 if walls else 1
-    module = f"physim_volume_{dim}d_{sides}"
-    sizes = {"DIM": dim, "LAYERS": 3 if dim == 3 else 1, "SIDES": sides, "vec2": precision.vector(2)}
-    stages = (volume_strain, volume_scatter, volume_mean, volume_rest, volume_relax)
-    return {k.__name__: kernel(k, precision, module=module, **sizes) for k in stages}
+def volume_kernels(precision: Precision, dim: int, *, images: int) -> dict[str, wp.Kernel]:
+    """The stages of the filter for one kind of model, with the hand-written adjoints."""
+    module = f"physim_volume_{dim}d_{images}"
+    sizes = {"DIM": dim, "SIDES": images} | stencil_functions(precision, dim)
+    by_hand = (volume_scatter, volume_scatter_adjoint, volume_read, volume_read_adjoint)
+    made = {k.__name__: kernel(k, precision, module=module, differentiable=False, **sizes) for k in by_hand}
+    rest = (volume_strain, volume_mean, volume_relax)
+    return made | {k.__name__: kernel(k, precision, module=module + "_a", **sizes) for k in rest}
 
 
-def volume_scratch(
-    precision: Precision, bodies: Sequence[Body], n: int, shape: tuple[int, int, int], device: Any
-) -> dict[str, wp.array]:
-    """Scratch memory of the filter; empty where no body is filtered."""
-    if not bodies:
-        return {}
-    made = {name: wp.zeros(n, dtype=precision.real, device=device) for name in ("volume_e", "volume_r")}
-    made["F_flow"] = wp.zeros(n, dtype=precision.mat33, device=device)
-    for body in bodies:
-        for name in VOLUME_FIELDS:
-            kind = precision.vector(2) if "sums" in name else precision.real
-            made[f"{name}_{body.start}"] = wp.zeros(shape, dtype=kind, device=device)
-    return made
+class VolumeFilter:
+    """The filter on one layout: from the deformation after plastic flow to the one that is kept."""
+
+    def __init__(self, work: Workspace, layout: Layout) -> None:
+        p, n, dim = work.precision, work.n, work.model.grid.dim
+        self._work, self._layout = work, layout
+        self._kernels = volume_kernels(p, dim, images=work.images)
+        scalars, nodes = ("e", "r", "rr"), ("sums", "mean", "sums_rest", "mean_rest")
+        shapes = {s: (n,) for s in scalars} | {s: (work.capacity, 4) for s in nodes}
+        types = {s: p.real for s in scalars} | {s: p.vec4 for s in nodes}
+        like = work.mass
+        self._values, self._grads = (Buffers.zeros(shapes, types, like) for _ in range(2))
+
+    def _stages(self, F: Any, F_out: Any) -> list[tuple[str, dict[str, tuple[Any, str | None]]]]:
+        """Kernels in order, with the arrays that differ between two uses of one kernel."""
+        return [
+            ("volume_strain", {"F": F, "e": "e"}),
+            ("volume_scatter", {"e": "e", "sums": "sums"}),
+            ("volume_mean", {"sums": "sums", "mean": "mean"}),
+            ("volume_read", {"mean": "mean", "e": "e", "r": "r"}),
+            ("volume_scatter", {"e": "r", "sums": "sums_rest"}),
+            ("volume_mean", {"sums": "sums_rest", "mean": "mean_rest"}),
+            ("volume_read", {"mean": "mean_rest", "e": "r", "r": "rr"}),
+            ("volume_relax", {"F": F, "r": "rr", "F_out": F_out}),
+        ]
+
+    def _launch(self, name: str, values: dict[str, Any], body: Any, adjoints: dict | None = None) -> None:
+        made = self._kernels[name]
+        nodal = name == "volume_mean"
+        count = self._layout.nodes if nodal else body.stop - body.start
+        self._work.launch(made, count, {"first": 0 if nodal else body.start, **values}, adjoints)()
+
+    def forward(self, state: Buffers, out: Buffers) -> None:
+        """From `F_flow` in the scratch memory to `out`'s F."""
+        arrays = self._work.scratch.arrays | self._values.arrays | {"kept": out.arrays["F"], "x": state.arrays["x"]}
+        for index in self._work.filtered:
+            body = self._work.model.bodies[index]
+            self._work.clear(self._values, "sums", "sums_rest")
+            for name, used in self._stages("F_flow", "kept"):
+                values = {label: arrays[source] for label, source in used.items()}
+                self._launch(name, {"x": arrays["x"], **values}, body)
+
+    def backward(self, state: Buffers, adj_state: Buffers, adj_out: Buffers) -> None:
+        """Cotangent of `F_flow` from that of F, and what is added to that of x."""
+        work, scratch = self._work, self._work.scratch
+        values = scratch.arrays | self._values.arrays | {"x": state.arrays["x"], "kept": scratch.arrays["F_flow"]}
+        grads = self._grads.arrays | {"F_flow": scratch.arrays["adj_F_flow"], "kept": adj_out.arrays["F"]}
+        scratch.tensors["adj_F_flow"].zero_()
+        for index in work.filtered:
+            body = work.model.bodies[index]
+            work.clear(self._values, "sums", "sums_rest")
+            stages = self._stages("F_flow", "kept")
+            for name, used in stages[:-1]:
+                self._launch(name, {"x": values["x"], **{n: values[s] for n, s in used.items()}}, body)
+            for name in ("e", "r", "rr"):
+                self._grads.tensors[name].zero_()
+            work.clear(self._grads, "sums", "mean", "sums_rest", "mean_rest")
+            for name, used in reversed(stages):
+                given = {"x": values["x"], **{n: values[s] for n, s in used.items()}}
+                back = {n: grads[s] for n, s in used.items()}
+                if f"{name}_adjoint" in self._kernels:
+                    named = {f"adj_{n}": a for n, a in back.items()} | {"adj_x": adj_state.arrays["x"]}
+                    self._launch(f"{name}_adjoint", given | named, body)
+                else:
+                    self._launch(name, given, body, back)

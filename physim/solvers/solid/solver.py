@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from physim.bridge import run_segment
+from physim.bridge import Stepwise, run_segment
 from physim.checks import check_finite, check_shape
 from physim.errors import InputError
 from physim.sim.model import Model
@@ -164,11 +164,11 @@ class SolverSolid:
         program = Substep(self._workspace(state.u), dt, state.t)
         now = {"u": state.u, "w": self._conform(state.u, state.w, inputs)}
         if not self.inelastic:
-            out = run_segment(program, substeps, now, inputs, keep=keep)
+            out = run_segment(Stepwise(program), substeps, now, inputs, keep=keep)
             return state.replace(u=out["u"], w=out["w"], t=state.t + substeps * dt)
         order = torch.as_tensor(self.stencil.order, device=state.u.device)
         h = state.h if state.h.shape[1] else state.u.new_zeros(len(order), 1)
-        out = run_segment(program, substeps, {**now, "F": state.F[order], "h": h[order]}, inputs, keep=keep)
+        out = run_segment(Stepwise(program), substeps, {**now, "F": state.F[order], "h": h[order]}, inputs, keep=keep)
         back = torch.argsort(order)
         h = out["h"][back] if state.h.shape[1] else state.h
         return NodalState(out["u"], out["w"], out["F"][back], h, t=state.t + substeps * dt)

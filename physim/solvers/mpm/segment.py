@@ -1,0 +1,251 @@
+"""A run of MPM substeps and its adjoint: layouts as long as they hold, and what the backward pass needs.
+
+Kept per substep are the state and the nodal sums (momentum and mass, 16 bytes a node in float32). The backward pass
+then runs no transfer again: it recomputes nodal velocities from the sums, and stresses from the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physim.bridge import Arrays, Buffers, Probe, raise_if_bad
+from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.mpm.launches import NEVER, Workspace
+from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.substep import Backward, Forward
+
+CHECK = 8
+"""Substeps between two looks at whether a particle has strayed, on a device that would have to wait for the answer."""
+
+
+@dataclass
+class _Kept:
+    """What a forward pass leaves for the backward pass: the state at the start of each substep, and its nodal sums."""
+
+    states: list[Buffers] = field(default_factory=list)
+    grids: list[Buffers] = field(default_factory=list)
+    layouts: dict[int, Layout] = field(default_factory=dict)
+    last: Buffers | None = None
+
+    def layout_at(self, k: int) -> Layout:
+        """The layout of substep `k`."""
+        return self.layouts[max(first for first in self.layouts if first <= k)]
+
+    def end(self, k: int, work: Workspace) -> tuple[Buffers, bool]:
+        """The state after substep `k` in that substep's order, and whether it was made for the purpose."""
+        after = self.states[k + 1] if k + 1 < len(self.states) else self.last
+        assert after is not None
+        if k + 1 not in self.layouts:
+            return after, False
+        found = work.take_state()
+        found.load({n: t[self.layouts[k + 1].undo] for n, t in after.tensors.items()})
+        return found, True
+
+
+class MPMSegment:
+    """Substeps of one size from one time, as a `Segment` of the gradient boundary.
+
+    Args:
+        work: kernels and memory.
+        dt: substep [s].
+        t: time at the start [s].
+    """
+
+    def __init__(self, work: Workspace, dt: float, t: float) -> None:
+        p = work.precision
+        self._work, self._dt, self._t = work, dt, t
+        motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
+        thetas = {f"theta_{i}": p.real for i in range(len(work.laws))}
+        self._input_types = {"gravity": p.vec3, **motion, **thetas}
+
+    def forward(
+        self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, *, keep: bool
+    ) -> tuple[dict[str, Tensor], Any]:
+        """See `Segment`; raises `RolloutFailure`."""
+        work, kept = self._work, _Kept()
+        work.record.clear()
+        now, layout = self._steps(state, Buffers(inputs, self._input_types), count, kept, keep=keep)
+        out = {n: t[layout.inverse] for n, t in now.tensors.items()}
+        last = Buffers(out, work.state_types)
+        work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
+        if not keep:
+            work.pool.give(now)
+        return out, kept if keep else None
+
+    def _steps(
+        self, state: Mapping[str, Tensor], inputs: Buffers, count: int, kept: _Kept, *, keep: bool
+    ) -> tuple[Buffers, Layout]:
+        """Run the substeps; the last state and its layout."""
+        work, layout = self._work, None
+        now: Mapping[str, Tensor] = state
+        current: Buffers | None = None
+        k = 0
+        while k < count:
+            layout = self._layout(now["x"], layout)
+            kept.layouts[k] = layout
+            work.bind_layout(layout, inputs, self._dt)
+            entry = work.take_state()
+            entry.load({n: t[layout.change] for n, t in now.items()})
+            if current is not None:
+                work.pool.give(current)
+            current, k = self._hold(Forward(work, layout), entry, k, count, kept, keep=keep)
+            now = current.tensors
+            if work.record.failed():
+                break
+        assert current is not None and layout is not None
+        kept.last = current
+        return current, layout
+
+    def _hold(
+        self, forward: Forward, current: Buffers, k: int, count: int, kept: _Kept, *, keep: bool
+    ) -> tuple[Buffers, int]:
+        """Go on with one layout until a particle strays; the state reached and the next substep."""
+        work = self._work
+        work.stray.fill_(NEVER)
+        done: list[tuple[Buffers, Buffers]] = []
+        grid = work.take_grid()
+        strayed = False
+        while k < count and not strayed:
+            out = work.take_state()
+            forward.bind(current, out, grid, k, self._dt)
+            forward.run()
+            done.append((current, grid))
+            current, k = out, k + 1
+            if work.cpu or len(done) == CHECK or k == count:
+                back = k - 1 - int(work.stray.numpy()[0])
+                strayed = back >= 0 or work.record.failed()
+                for _ in range(back):
+                    # Substeps after the one in which somebody strayed have not moved anyone.
+                    work.pool.give(current)
+                    current, grid = done.pop()
+                    k -= 1
+                if keep:
+                    kept.states += [s for s, _ in done]
+                    kept.grids += [g for _, g in done]
+                else:
+                    for before, _ in done:
+                        work.pool.give(before)
+                done = []
+            if keep:
+                grid = work.take_grid()
+            else:
+                work.clear(grid)
+        work.pool.give(grid)
+        return current, k
+
+    def _layout(self, x: Tensor, before: Layout | None) -> Layout:
+        work = self._work
+        if before is None:
+            self._check(x)
+        ranges = [(b.start, b.stop) for b in work.model.bodies]
+        order = before.order if before else None
+        return Layout(x, order, ranges, work.model.grid, slabs=work.slab_limit)
+
+    def _check(self, x: Tensor) -> None:
+        """Raise `RolloutFailure` where a particle cannot be given a cell."""
+        grid = self._work.model.grid
+        origin = torch.tensor(grid.origin, dtype=x.dtype, device=x.device)
+        s = (x - origin) / grid.dx
+        shape = torch.tensor(grid.shape, dtype=x.dtype, device=x.device)
+        free = torch.tensor([i < grid.dim and not grid.periodic[i] for i in range(3)], device=x.device)
+        lost = ((s < 0.5) | (s >= shape - 1.5)) & free
+        for status, bad in (
+            (Status.NONFINITE, ~torch.isfinite(x).all(dim=1)),
+            (Status.LEFT_GRID, lost.any(dim=1)),
+        ):
+            if bool(bad.any()):
+                p = int(bad.nonzero()[0, 0])
+                at = ", ".join(f"{float(c):.4g}" for c in x[p])
+                told = {"quantity": "position x", "detail": f"it is at ({at}) m"}
+                raise RolloutFailure(status, substep=0, particle=p, t=self._t, **told)
+
+    def _replay(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int) -> Iterator[Arrays]:
+        """The start and the state after each substep, in the user's order."""
+        work = self._work
+        work.record.clear()
+        yield Buffers(dict(state), work.state_types).arrays
+        kept = _Kept()
+        self._steps(state, Buffers(inputs, self._input_types), count, kept, keep=True)
+        noted = work.record.take()
+        for k in range(len(kept.states)):
+            work.record.note(noted, k)
+            end, _ = kept.end(k, work)
+            inverse = kept.layout_at(k).inverse
+            yield Buffers({n: t[inverse] for n, t in end.tensors.items()}, work.state_types).arrays
+
+    def backward(
+        self,
+        state: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        count: int,
+        kept: Any,
+        given: Mapping[str, Tensor | None],
+        *,
+        probe: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """See `Segment`."""
+        work = self._work
+        types = self._input_types
+        values = Buffers(inputs, types)
+        own = kept is None
+        if own:
+            kept = _Kept()
+            self._steps(state, values, count, kept, keep=True)
+        grads = Buffers({n: torch.zeros_like(t) for n, t in inputs.items()}, types)
+        layout = kept.layout_at(count - 1)
+        end, start = work.take_state(), work.take_state()
+        end.load({n: None if g is None else g[layout.order] for n, g in given.items()})
+        if probe:
+            raise_if_bad("the loss", end.arrays, count, layout.order)
+        last = count
+        for first in sorted(kept.layouts, reverse=True):
+            layout = kept.layouts[first]
+            work.bind_layout(layout, values, self._dt)
+            forward, backward = Forward(work, layout), Backward(work, layout, grads)
+            for k in reversed(range(first, last)):
+                told: Probe | None = partial(_tell, k, layout) if probe else None
+                before, (after, made), grid = kept.states[k], kept.end(k, work), kept.grids[k]
+                forward.bind(before, after, grid, k, self._dt)
+                backward.bind(before, after, grid, start, end, k, self._dt)
+                backward.run(forward, start, told)
+                start, end = end, start
+                if made:
+                    work.pool.give(after)
+            backward.collect(grads)
+            if probe:
+                raise_if_bad("parameters", grads.arrays, first)
+            end.load({n: t[layout.undo] for n, t in end.tensors.items()})
+            last = first
+        found = {n: t.clone() for n, t in end.tensors.items()}
+        for buffers in (start, end):
+            work.pool.give(buffers)
+        if own:
+            for buffers in (*kept.states, *kept.grids, kept.last):
+                work.pool.give(buffers)
+        return found, grads.tensors
+
+    def contact_forces(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+        """Force [N] of the material on each collider during the substep that starts at `state`, (c, 3)."""
+        work = self._work
+        values = Buffers(inputs, self._input_types)
+        layout = self._layout(state["x"], None)
+        work.bind_layout(layout, values, self._dt)
+        forward = Forward(work, layout)
+        entry, grid = work.take_state(), work.take_grid()
+        entry.load({n: t[layout.change] for n, t in state.items()})
+        work.stray.fill_(NEVER)
+        forward.bind(entry, entry, grid, 0, self._dt)
+        found = forward.contact_forces(grid)
+        work.pool.give(entry)
+        work.pool.give(grid)
+        return found
+
+
+def _tell(k: int, layout: Layout, term: str, found: Mapping[str, Any]) -> None:
+    raise_if_bad(term, found, k, layout.order)
