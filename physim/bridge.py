@@ -126,6 +126,19 @@ def on_stream_of(tensor: Tensor) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def one_torch_thread(wanted: bool) -> Iterator[None]:
+    """Keep torch's own threads out of the way: they go on spinning for milliseconds after each parallel operation."""
+    before = torch.get_num_threads()
+    if wanted and before > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if wanted and before > 1:
+            torch.set_num_threads(before)
+
+
 class Buffers:
     """Named tensors with their Warp views.
 

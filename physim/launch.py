@@ -1,18 +1,19 @@
-"""Kernel launches built once and repeated with other arguments, on one thread or a crew of them."""
+"""Kernel launches built once and repeated with other arguments."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+import ctypes
+from collections.abc import Iterable
 from typing import Any
 
 import warp as wp
 
 
 class Launch:
-    """A launch built once, whose changing arguments are replaced by name.
+    """A launch built once, whose changing arguments are replaced by name or by place.
+
+    On a CPU the arguments lie in one structure that is handed to the compiled kernel as it is; repeating a launch
+    costs a microsecond, and `call` is all that other native code needs to repeat it.
 
     Args:
         kernel: what to launch.
@@ -21,6 +22,10 @@ class Launch:
         values: arguments by name.
         adjoints: arrays of the arguments' cotangents by name, for the generated adjoint of `kernel`.
         fixed: names of arguments that `Places` is to leave alone.
+
+    Attributes:
+        at: place of each argument.
+        call: on a CPU, addresses of the compiled function, its bounds, its arguments and their cotangents (or 0).
     """
 
     def __init__(
@@ -38,24 +43,55 @@ class Launch:
         options: dict[str, Any] = {"device": device, "record_tape": False, "record_cmd": True}
         if adjoints is not None:
             options |= {"adj_inputs": [adjoints.get(label) for label in labels], "adjoint": True}
-        # The command keeps raw pointers only.
-        self._held = (values, adjoints)
-        self._command: Any = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
+        command: Any = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
+        # Commands and structures hold raw pointers only.
+        self._held = (values, adjoints, command)
+        self._command = command
+        self._native = command.device.is_cpu
+        self.call: tuple[int, int, int, int] = (0, 0, 0, 0)
+        if self._native:
+            bounds, *packed = command.params
+            self._sides = [_structure(packed[: len(labels)])]
+            if adjoints is not None:
+                self._sides.append(_structure(packed[len(labels) :]))
+            hook = command.hooks.forward if adjoints is None else command.hooks.backward
+            pointers = [ctypes.addressof(s) for s in self._sides]
+            function = ctypes.cast(hook, ctypes.c_void_p).value or 0
+            self.call = (function, ctypes.addressof(bounds), pointers[0], pointers[1] if adjoints is not None else 0)
+            self._invoke = (hook, [ctypes.byref(bounds), *(ctypes.byref(s) for s in self._sides)])
 
     def set(self, adjoint: bool = False, **values: Any) -> None:
         """Replace arguments (or with `adjoint`, their adjoints) of those names it has."""
         for label, value in values.items():
             if label in self.at:
-                packed = value.__ctype__() if isinstance(value, wp.array) else value
-                self._command.set_param_at_index_from_ctype(self.at[label], packed, adjoint)
+                self.put(self.at[label], value.__ctype__() if isinstance(value, wp.array) else value, adjoint)
 
     def put(self, index: int, packed: Any, adjoint: bool = False) -> None:
         """Replace the argument at a place by a number or by what `Buffers.packed` holds."""
-        self._command.set_param_at_index_from_ctype(index, packed, adjoint)
+        if self._native:
+            setattr(self._sides[adjoint], f"a{index}", packed)
+        else:
+            self._command.set_param_at_index_from_ctype(index, packed, adjoint)
 
     def __call__(self) -> None:
         """Launch it."""
-        self._command.launch()
+        if self._native:
+            hook, arguments = self._invoke
+            hook(*arguments)
+        else:
+            self._command.launch()
+
+
+def _structure(packed: list[Any]) -> Any:
+    """The arguments in the order and layout in which a compiled kernel takes them."""
+    kinds = tuple(type(value) for value in packed)
+    if kinds not in _KINDS:
+        fields = [(f"a{i}", kind) for i, kind in enumerate(kinds)]
+        _KINDS[kinds] = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
+    return _KINDS[kinds](*packed)
+
+
+_KINDS: dict[tuple[type, ...], Any] = {}
 
 
 class Places:
@@ -72,53 +108,3 @@ class Places:
         """Replace an argument, or its cotangent, in every launch that has it."""
         for launch, index in self._at.get(label, ()):
             launch.put(index, packed, adjoint)
-
-
-Task = Callable[[], None]
-
-
-class Crew:
-    """Threads that run lists of launches side by side; the caller is one of them.
-
-    Launches of CPU kernels release Python's global lock, so that the lists truly run at the same time.
-
-    Args:
-        size: threads, the calling one included.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self._todo: list[queue.SimpleQueue[Iterable[Task] | None]] = [queue.SimpleQueue() for _ in range(size - 1)]
-        for todo in self._todo:
-            threading.Thread(target=_work, args=(todo, self._done), daemon=True).start()
-        weakref.finalize(self, _dismiss, self._todo)
-
-    def run(self, lists: Sequence[Sequence[Task]]) -> None:
-        """Run `lists[t]` on thread t, and come back when all are done."""
-        busy = 0
-        for todo, tasks in zip(self._todo, lists[1:], strict=False):
-            if tasks:
-                todo.put(tasks)
-                busy += 1
-        for task in lists[0]:
-            task()
-        failed = [error for _ in range(busy) if (error := self._done.get()) is not None]
-        if failed:
-            raise failed[0]
-
-
-def _work(todo: queue.SimpleQueue[Iterable[Task] | None], done: queue.SimpleQueue[BaseException | None]) -> None:
-    while (tasks := todo.get()) is not None:
-        error: BaseException | None = None
-        try:
-            for task in tasks:
-                task()
-        except BaseException as caught:  # handed to the caller, who raises it
-            error = caught
-        done.put(error)
-
-
-def _dismiss(todos: list[queue.SimpleQueue[Iterable[Task] | None]]) -> None:
-    for todo in todos:
-        todo.put(None)

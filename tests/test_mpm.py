@@ -269,8 +269,9 @@ def test_two_materials_keep_to_their_particles() -> None:
         ):
             sim = SolverMPM(model, x, speed)
             ends.append(rollout(sim, sim.initial_state(), dt=1e-3, steps=50, every=50).final)
-    assert torch.equal(ends[0].x[:n], ends[1].x)
-    assert torch.equal(ends[0].x[n:], ends[2].x)
+    # Only the order of sums differs, because slabs are cut through both bodies.
+    torch.testing.assert_close(ends[0].x[:n], ends[1].x, rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(ends[0].x[n:], ends[2].x, rtol=1e-12, atol=0.0)
 
 
 def test_stable_dt_follows_the_wave_speed_and_holds() -> None:

@@ -11,9 +11,26 @@ import warp as wp
 from physim.numeric import mat33, real, vec3, vec4
 from physim.solvers.mpm.kernels import BLEND, DIM, PERIODIC, STRAIN
 
-__all__ = ["BLEND", "DIM", "PERIODIC", "STRAIN", "g2p_adjoint", "p2g_adjoint"]
+__all__ = ["BLEND", "DIM", "PERIODIC", "STRAIN", "blank", "g2p_adjoint", "p2g_adjoint"]
 
 scatter = pull = None
+
+
+def blank(
+    first: int,
+    flows: int,
+    columns_h: int,
+    adj_x: wp.array(dtype=vec3),
+    adj_F: wp.array(dtype=mat33),
+    adj_h: wp.array2d(dtype=real),
+):
+    """Zero the cotangents that are added to; that of F is, where a return mapping has its adjoint before G2P."""
+    p = first + wp.tid()
+    adj_x[p] = vec3()
+    if flows != 0:
+        adj_F[p] = mat33()
+    for j in range(columns_h):
+        adj_h[p, j] = real(0.0)
 
 
 def g2p_adjoint(

@@ -44,6 +44,30 @@ def first_node(s: real) -> int:
     return int(wp.floor(s - real(0.5)))
 
 
+def clear(first: int, grid: wp.array(dtype=vec4), impulse: wp.array(dtype=vec4)):
+    """Zero nodal sums."""
+    node = first + wp.tid()
+    grid[node] = vec4()
+    if wp.static(BLEND == 1):
+        impulse[node] = vec4()
+
+
+def merge(
+    first: int,
+    odd_grid: wp.array(dtype=vec4),
+    odd_impulse: wp.array(dtype=vec4),
+    grid: wp.array(dtype=vec4),
+    impulse: wp.array(dtype=vec4),
+):
+    """Add what odd slabs have scattered to what even slabs have, and zero it for the next time."""
+    node = first + wp.tid()
+    grid[node] = grid[node] + odd_grid[node]
+    odd_grid[node] = vec4()
+    if wp.static(BLEND == 1):
+        impulse[node] = impulse[node] + odd_impulse[node]
+        odd_impulse[node] = vec4()
+
+
 def stress(
     F: wp.array(dtype=mat33),
     C: wp.array(dtype=mat33),

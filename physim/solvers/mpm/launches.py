@@ -12,7 +12,8 @@ import warp as wp
 from torch import Tensor
 
 from physim.bridge import Arrays, Buffers, Pool, precision_of, to_warp
-from physim.launch import Crew, Launch
+from physim.crew import Crew
+from physim.launch import Launch
 from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
@@ -35,7 +36,8 @@ def transfer_kernels(
     made = {}
     for strain in (0, 1):
         module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}"
-        for source in (kernels.g2p, adjoints.g2p_adjoint, *((kernels.p2g, adjoints.p2g_adjoint) if strain else ())):
+        both = (kernels.p2g, adjoints.p2g_adjoint, kernels.clear, kernels.merge, adjoints.blank)
+        for source in (kernels.g2p, adjoints.g2p_adjoint, *(both if strain else ())):
             name = source.__name__ + ("" if strain else "_only")
             made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **sizes)
     module = f"physim_grid_{dim}d_{kind}_{images}_{''.join(map(str, colliders))}"
@@ -144,10 +146,9 @@ class Workspace:
         return found
 
     def take_grid(self) -> Buffers:
-        """Memory for the nodal sums of one substep, cleared."""
+        """Memory for the nodal sums of one substep."""
         shapes = {n: (self.capacity, 4) for n in self.grid_names}
         found = self.pool.take(shapes, {n: self.precision.vec4 for n in shapes}, self._like)
-        self.clear(found)
         return found
 
     def clear(self, nodes: Buffers, *names: str) -> None:
@@ -172,14 +173,15 @@ class Workspace:
             return
         self.capacity = int(1.2 * nodes) + 4
         self.pool.clear()
-        fields = ["grid_v", "adj_grid", "adj_grid_v"] + (["grid_u", "adj_impulse", "adj_grid_u"] if self.blend else [])
+        fields = ["grid_v", "adj_grid", "adj_grid_v", "odd_grid"]
+        fields += ["grid_u", "adj_impulse", "adj_grid_u", "odd_impulse"] if self.blend else []
         p = self.precision
         self._nodes = Buffers.zeros({n: (self.capacity, 4) for n in fields}, {n: p.vec4 for n in fields}, self._like)
 
     def node_arrays(self) -> Arrays:
         """Nodal scratch by name, with placeholders for what a substep brings along or only a blended transfer has."""
         arrays = dict(self._nodes.arrays)
-        for name in ("grid", "impulse", "grid_u", "adj_impulse", "adj_grid_u"):
+        for name in ("grid", "impulse", "grid_u", "adj_impulse", "adj_grid_u", "odd_impulse"):
             arrays.setdefault(name, self._nodes.arrays["grid_v"])
         return arrays
 
@@ -209,6 +211,7 @@ class Workspace:
             "first": 0,
             "row": 0,
             "stride": 0,
+            "columns_h": self.model.history_size,
         }
         self.pool.give(blank)
         self._held = (held, inputs)

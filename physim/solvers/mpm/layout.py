@@ -4,9 +4,10 @@ A column is the run of nodes along the row axis above one place (a, b) of the ot
 reaches from the lowest to the highest node that its particles touch. The memory and time of a grid therefore follow
 the material, not its bounding box. A layout holds while no particle moves by more than a cell.
 
-Particles are sorted by body, then by slab: slabs are runs of cells along a, four or more wide, of which every other
-one belongs to the same colour. Two slabs of one colour touch no common node, so that several threads may scatter them
-at the same time, and each node adds up its contributions in the same order for any number of threads.
+Particles are sorted by body, then by slab: slabs are runs of cells along a, four or more wide except at the ends. Even
+slabs touch no common node and scatter to one set of nodal sums, odd ones to another, which is then added. So all
+slabs may be scattered at the same time, and each node adds up its contributions in the same order for any number of
+threads.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LOW, HIGH = 2, 3
 """Cells of the column table before the first and after the last node: the free cell of movement, and the images of a
 periodic axis."""
 SLAB = 4
-"""Fewest cells in a slab: one more than a stencil and its movement on either side reach."""
+"""Fewest cells in a slab between two others: one more than a stencil and its movement on either side reach."""
 SLABS = 8
 """Most slabs."""
 _NOWHERE = 2**30
@@ -54,7 +55,7 @@ class Layout:
     Attributes:
         change: rows of `x` in the new order, (n,).
         order: the user's index of each particle, (n,).
-        lots: per body, the lots of colour 0 and those of colour 1.
+        lots: per body, those of even slabs and those of odd ones.
         nodes: number of nodes.
     """
 
@@ -126,17 +127,17 @@ class Layout:
 
 
 def _slab_edges(counts: list[int], most: int) -> list[int]:
-    """Edges of an even number of slabs (or of one) with about equally many particles, each SLAB cells wide or more."""
+    """Edges of an even number of slabs (or of one) with about equally many particles."""
     used = [i for i, c in enumerate(counts) if c]
     first, end = used[0], used[-1] + 1
-    slabs = min(most, (end - first) // SLAB)
+    slabs = min(most, max(2, (end - first) // SLAB))
     slabs -= slabs % 2
-    if slabs < 2:
+    if slabs < 2 or end - first < 2:
         return [first, end]
     total, seen, edges = sum(counts), 0, [first]
     for i in range(first, end):
         left = slabs - len(edges)
-        wide = i - edges[-1] >= SLAB
+        wide = i - edges[-1] >= (SLAB if slabs > 2 else 1)
         if left and wide and (seen * slabs >= total * len(edges) or end - i <= SLAB * left):
             edges.append(i)
         seen += counts[i]
@@ -146,14 +147,14 @@ def _slab_edges(counts: list[int], most: int) -> list[int]:
 def _lots(counts: list[int], bodies: int, slabs: int) -> list[tuple[list[Lot], list[Lot]]]:
     found, at = [], 0
     for b in range(bodies):
-        colours: tuple[list[Lot], list[Lot]] = ([], [])
-        for colour in range(2):
+        sides: tuple[list[Lot], list[Lot]] = ([], [])
+        for odd in range(2):
             for slab in range(slabs):
-                size = counts[(2 * b + colour) * slabs + slab]
+                size = counts[(2 * b + odd) * slabs + slab]
                 if size:
-                    colours[colour].append(Lot(slab, at, at + size))
+                    sides[odd].append(Lot(slab, at, at + size))
                     at += size
-        found.append(colours)
+        found.append(sides)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physim.bridge import Arrays, Buffers, Probe, raise_if_bad
+from physim.bridge import Arrays, Buffers, Probe, one_torch_thread, raise_if_bad
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.launches import NEVER, Workspace
 from physim.solvers.mpm.layout import Layout
@@ -70,10 +70,11 @@ class MPMSegment:
         """See `Segment`; raises `RolloutFailure`."""
         work, kept = self._work, _Kept()
         work.record.clear()
-        now, layout = self._steps(state, Buffers(inputs, self._input_types), count, kept, keep=keep)
-        out = {n: t[layout.inverse] for n, t in now.tensors.items()}
-        last = Buffers(out, work.state_types)
-        work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
+        with one_torch_thread(work.threads > 1):
+            now, layout = self._steps(state, Buffers(inputs, self._input_types), count, kept, keep=keep)
+            out = {n: t[layout.inverse] for n, t in now.tensors.items()}
+            last = Buffers(out, work.state_types)
+            work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
         if not keep:
             work.pool.give(now)
         return out, kept if keep else None
@@ -134,8 +135,6 @@ class MPMSegment:
                 done = []
             if keep:
                 grid = work.take_grid()
-            else:
-                work.clear(grid)
         work.pool.give(grid)
         return current, k
 
@@ -190,6 +189,19 @@ class MPMSegment:
         probe: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """See `Segment`."""
+        with one_torch_thread(self._work.threads > 1):
+            return self._backward(state, inputs, count, kept, given, probe=probe)
+
+    def _backward(
+        self,
+        state: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        count: int,
+        kept: Any,
+        given: Mapping[str, Tensor | None],
+        *,
+        probe: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         work = self._work
         types = self._input_types
         values = Buffers(inputs, types)
@@ -200,6 +212,7 @@ class MPMSegment:
         grads = Buffers({n: torch.zeros_like(t) for n, t in inputs.items()}, types)
         layout = kept.layout_at(count - 1)
         end, start = work.take_state(), work.take_state()
+        start.tensors["h"].zero_()
         end.load({n: None if g is None else g[layout.order] for n, g in given.items()})
         if probe:
             raise_if_bad("the loss", end.arrays, count, layout.order)
@@ -207,13 +220,14 @@ class MPMSegment:
         for first in sorted(kept.layouts, reverse=True):
             layout = kept.layouts[first]
             work.bind_layout(layout, values, self._dt)
-            forward, backward = Forward(work, layout), Backward(work, layout, grads)
+            forward = Forward(work, layout)
+            backward = Backward(work, layout, grads, forward)
             for k in reversed(range(first, last)):
                 told: Probe | None = partial(_tell, k, layout) if probe else None
                 before, (after, made), grid = kept.states[k], kept.end(k, work), kept.grids[k]
                 forward.bind(before, after, grid, k, self._dt)
                 backward.bind(before, after, grid, start, end, k, self._dt)
-                backward.run(forward, start, told)
+                backward.run(told)
                 start, end = end, start
                 if made:
                     work.pool.give(after)

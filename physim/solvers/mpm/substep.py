@@ -1,7 +1,8 @@
 """One substep on one layout, forward and backward, as phases of launches with a barrier between them.
 
-Forward: stress and P2G of the first colour, the same of the second, grid update, G2P and return mapping.
-Backward: return mapping and G2P of the first colour, G2P of the second, grid update, P2G and stress.
+Forward: clear the nodal sums; stress and P2G; add up the sums of even and odd slabs; grid update; G2P and return
+mapping. Backward: clear, and recompute nodal velocities; adjoints of return mapping and G2P; add up; of the grid
+update; of P2G and stress.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import warp as wp
 from torch import Tensor
 
 from physim.bridge import Buffers, Probe, to_warp
+from physim.crew import Plan
 from physim.launch import Launch, Places
 from physim.solvers.mpm.launches import Workspace
 from physim.solvers.mpm.layout import Layout, Lot, shared_out
@@ -28,30 +30,24 @@ class Forward:
 
     def __init__(self, work: Workspace, layout: Layout) -> None:
         self._work = work
-        self.to_grid: list[Lists] = []
-        self.grid, self.last, self.flow = (_empty(work) for _ in range(3))
-        for colour in range(2):
-            lists = _empty(work)
-            for index, thread, lots in shared_lots(work, layout, colour):
-                start, stop = lots[0].start, lots[-1].stop
-                lists[thread].append(work.law_launch("stress", index, start, stop))
-                lists[thread].append(work.launch(work.kernels["p2g"], stop - start, {"first": start}))
-                kind = "g2p_only" if work.flows[index] else "g2p"
-                self.last[thread].append(work.launch(work.kernels[kind], stop - start, {"first": start}))
-                if work.flows[index]:
-                    project = work.law_launch("project", index, start, stop)
-                    self.last[thread].append(project)
-                    self.flow[thread].append(project)
-            self.to_grid.append(lists)
+        scatter, last, flow = (_empty(work) for _ in range(3))
+        for index, thread, odd, lots in shared_lots(work, layout):
+            start, stop = lots[0].start, lots[-1].stop
+            scatter[thread].append(work.law_launch("stress", index, start, stop))
+            scatter[thread].append(_onto_grid(work, "p2g", start, stop, odd, "grid", "impulse"))
+            kind = "g2p_only" if work.flows[index] else "g2p"
+            last[thread].append(work.launch(work.kernels[kind], stop - start, {"first": start}))
+            if work.flows[index]:
+                project = work.law_launch("project", index, start, stop)
+                last[thread].append(project)
+                flow[thread].append(project)
+        clear, merge, grid = (_over_nodes(work, layout, name) for name in ("clear", "merge", "grid_update"))
         self._nodes = layout.nodes
-        step = -(-layout.nodes // work.threads)
-        for thread in range(work.threads):
-            first = thread * step
-            count = min(step, layout.nodes - first)
-            if count > 0:
-                self.grid[thread].append(work.launch(work.kernels["grid_update"], count, {"first": first}))
         self.filter = VolumeFilter(work, layout) if work.filtered else None
-        self._places = Places(_flat([*self.to_grid, self.grid, self.last]))
+        self._to_grid = Plan([clear, scatter, merge], work.threads)
+        self._whole = Plan([clear, scatter, merge, grid, last], work.threads)
+        self.grid, self.flow = grid, Plan([flow], work.threads)
+        self._places = Places(self._whole.launches)
         self._bound: tuple[Buffers, Buffers] | None = None
 
     def bind(self, state: Buffers, out: Buffers, grid: Buffers, k: int, dt: float) -> None:
@@ -69,16 +65,14 @@ class Forward:
     def run(self) -> None:
         """Launch everything."""
         assert self._bound is not None
-        for lists in (*self.to_grid, self.grid, self.last):
-            self._work.crew.run(lists)
+        self._work.crew.run(self._whole)
         if self.filter:
             self.filter.forward(*self._bound)
 
     def contact_forces(self, grid: Buffers) -> Tensor:
         """Force [N] on each collider, (c, 3), in the bound substep."""
         work = self._work
-        for lists in self.to_grid:
-            work.crew.run(lists)
+        work.crew.run(self._to_grid)
         force = work.contact_force
         force.zero_()
         work.launch(work.kernels["grid_forces"], self._nodes, grid.arrays)()
@@ -90,49 +84,64 @@ class Backward:
 
     A law shared by a whole body sums its parameters' cotangents lot by lot, and the lots in order, so that the result
     does not depend on the threads.
+
+    Args:
+        work: kernels and memory.
+        layout: the layout.
+        grads: cotangents of the inputs, added to.
+        forward: the forward launches, to be bound to the same substep.
     """
 
-    def __init__(self, work: Workspace, layout: Layout, grads: Buffers) -> None:
-        self._work, self._layout = work, layout
+    def __init__(self, work: Workspace, layout: Layout, grads: Buffers, forward: Forward) -> None:
+        self._work, self._layout, self._forward = work, layout, forward
         self.theta = [_theta_cotangents(work, layout, i) for i in range(len(work.model.bodies))]
         p = work.precision
         self._theta_arrays = [[to_warp(row, p.real) for row in rows] for rows in self.theta]
-        arrays = work.scratch.arrays
-        nodes = work.node_arrays()
+        arrays, nodes = work.scratch.arrays, work.node_arrays()
         blank = work.take_state()
         adj_in = {n: blank.arrays[n] for n in _STATE}
         ends = {f"adj_{n}": a for n, a in blank.arrays.items()} | {f"adj_{n}_out": a for n, a in blank.arrays.items()}
-        self.flow: list[Lists] = []
-        self.rest = _empty(work)
+        ends |= {"adj_tau": arrays["adj_tau"]}
+        clear, flow, rest = (_empty(work) for _ in range(3))
         self._project: list[Launch] = []
         self._stress: list[Launch] = []
-        for colour in range(2):
-            lists = _empty(work)
-            for index, thread, lots in shared_lots(work, layout, colour):
-                start, stop = lots[0].start, lots[-1].stop
-                flows = work.flows[index]
-                if flows:
-                    given = {"F": adj_in["F"], "h": adj_in["h"], "C_out": adj_in["C"], "h_out": adj_in["h"]}
-                    given["F_out"] = arrays["adj_F_flow"] if index in work.filtered else adj_in["F"]
-                    made = self._by_lot("project", index, lots, given)
-                    self._project += made
-                    lists[thread] += made
-                kind = "g2p_adjoint_only" if flows else "g2p_adjoint"
-                lists[thread].append(work.launch(work.kernels[kind], stop - start, {"first": start, **ends, **nodes}))
-                forward = work.law_launch("stress", index, start, stop)
-                self.rest[thread].append(forward)
-                extra = {"first": start, **ends, **nodes, "adj_tau": arrays["adj_tau"]}
-                self.rest[thread].append(work.launch(work.kernels["p2g_adjoint"], stop - start, extra))
-                given = {n: adj_in[n] for n in ("F", "C", "h")} | {"tau": arrays["adj_tau"]}
-                made = self._by_lot("stress", index, lots, given)
-                self._stress += made
-                self.rest[thread] += made
-            self.flow.append(lists)
+        for index, thread, odd, lots in shared_lots(work, layout):
+            start, stop = lots[0].start, lots[-1].stop
+            flows = work.flows[index]
+            fresh = {"first": start, "flows": int(flows), **ends}
+            clear[thread].append(work.launch(work.kernels["blank"], stop - start, fresh))
+            if flows:
+                given = {"F": adj_in["F"], "h": adj_in["h"], "C_out": adj_in["C"], "h_out": adj_in["h"]}
+                given["F_out"] = arrays["adj_F_flow"] if index in work.filtered else adj_in["F"]
+                made = self._by_lot("project", index, lots, given)
+                self._project += made
+                flow[thread] += made
+            kind = "g2p_adjoint_only" if flows else "g2p_adjoint"
+            flow[thread].append(_onto_grid(work, kind, start, stop, odd, "adj_grid_v", "adj_grid_u", **ends))
+            rest[thread].append(work.law_launch("stress", index, start, stop))
+            extra = {"first": start, **ends}
+            rest[thread].append(work.launch(work.kernels["p2g_adjoint"], stop - start, extra))
+            given = {n: adj_in[n] for n in ("F", "C", "h")} | {"tau": arrays["adj_tau"]}
+            made = self._by_lot("stress", index, lots, given)
+            self._stress += made
+            rest[thread] += made
+        pairs = (("adj_grid", "adj_impulse"), ("adj_grid_v", "adj_grid_u"))
+        for a, b in pairs:
+            named = {"grid": nodes[a], "impulse": nodes[b]}
+            _extend(clear, _over_nodes(work, layout, "clear", "grid", "impulse", **named))
+        _extend(clear, forward.grid)
+        named = {"grid": nodes["adj_grid_v"], "impulse": nodes["adj_grid_u"]}
+        merge = _over_nodes(work, layout, "merge", "grid", "impulse", **named)
         given = {"grid": nodes["adj_grid"], "impulse": nodes["adj_impulse"]}
         given |= {"grid_v": nodes["adj_grid_v"], "grid_u": nodes["adj_grid_u"]}
         given |= {n: grads.arrays[n] for n in ("gravity", "position", "rotation", "velocity", "spin")}
-        self.grid = [[work.launch(work.kernels["grid_update"], layout.nodes, {}, given)]]
-        self._places = Places(_flat([*self.flow, self.grid, self.rest]))
+        # On one thread: images and shared inputs are added to by many nodes.
+        grid = [[work.launch(work.kernels["grid_update"], layout.nodes, {}, given)]]
+        self._before = Plan([clear], work.threads)
+        parts = {"g2p": [flow, merge], "grid_update": [grid], "p2g and stress": [rest]}
+        self._parts = {name: Plan(phases, work.threads) for name, phases in parts.items()}
+        self._whole = Plan([clear, flow, merge, grid, rest], work.threads)
+        self._places = Places(self._whole.launches)
         self._of_project, self._of_stress = Places(self._project), Places(self._stress)
         work.pool.give(blank)
 
@@ -164,30 +173,21 @@ class Backward:
             self._of_stress.put(name, adj_state.packed[name], True)
         self._bound = state, adj_state, adj_out
 
-    def run(self, forward: Forward, adj_state: Buffers, probe: Probe | None) -> None:
-        """Launch everything; `forward`, bound to the same substep, recomputes the nodal velocities."""
-        work = self._work
-        nodes = work.nodes.tensors
-        top = self._layout.nodes + 4
-        work.crew.run(forward.grid)
-        for name in [n for n in nodes if n.startswith("adj_")]:
-            nodes[name][:top].zero_()
-        # These are added to; the others are assigned first.
-        for name in ("x", "h", *(("F",) if any(work.flows) else ())):
-            adj_state.tensors[name].zero_()
-        if forward.filter:
-            work.crew.run(forward.flow)
-            forward.filter.backward(*self._bound)
-        for lists in self.flow:
-            work.crew.run(lists)
-        if probe:
-            probe("g2p", {**adj_state.arrays, "grid_v": work.nodes.arrays["adj_grid_v"]})
-        work.crew.run(self.grid)
-        if probe:
-            probe("grid_update", {"grid": work.nodes.arrays["adj_grid"]})
-        work.crew.run(self.rest)
-        if probe:
-            probe("p2g and stress", adj_state.arrays)
+    def run(self, probe: Probe | None) -> None:
+        """Launch everything."""
+        work, filtered = self._work, self._forward.filter
+        if probe is None and filtered is None:
+            work.crew.run(self._whole)
+            return
+        work.crew.run(self._before)
+        if filtered:
+            work.crew.run(self._forward.flow)
+            filtered.backward(*self._bound)
+        seen = {**self._bound[1].arrays, **{n: a for n, a in work.nodes.arrays.items() if n.startswith("adj_")}}
+        for name, plan in self._parts.items():
+            work.crew.run(plan)
+            if probe:
+                probe(name, seen)
 
     def collect(self, grads: Buffers) -> None:
         """Add the parameters' cotangents to those of the user's parameters."""
@@ -201,20 +201,45 @@ class Backward:
                 total += self.theta[index].sum(dim=0)
 
 
-def shared_lots(work: Workspace, layout: Layout, colour: int) -> Iterable[tuple[int, int, list[Lot]]]:
-    """Body, thread, and lots of each thread's share of a colour."""
-    for index, colours in enumerate(layout.lots):
-        for thread, lots in enumerate(shared_out(colours[colour], work.threads)):
-            if lots:
-                yield index, thread, lots
+def shared_lots(work: Workspace, layout: Layout) -> Iterable[tuple[int, int, int, list[Lot]]]:
+    """Body, thread, whether the slabs are odd, and lots of each thread's share."""
+    for index, sides in enumerate(layout.lots):
+        # All lots are dealt at once, so that each thread has about the same number of particles.
+        dealt = shared_out([*sides[0], *sides[1]], work.threads)
+        for thread, mine in enumerate(dealt):
+            for odd in range(2):
+                lots = [lot for lot in mine if lot.slab % 2 == odd]
+                if lots:
+                    yield index, thread, odd, lots
 
 
 def _empty(work: Workspace) -> Lists:
     return [[] for _ in range(work.threads)]
 
 
-def _flat(phases: Iterable[Lists]) -> Iterable[Launch]:
-    return (launch for lists in phases for launches in lists for launch in launches)
+def _extend(lists: Lists, more: Lists) -> None:
+    for mine, others in zip(lists, more, strict=True):
+        mine += others
+
+
+def _over_nodes(work: Workspace, layout: Layout, name: str, *fixed: str, **values: Any) -> Lists:
+    """A kernel over all nodes, each thread with its share."""
+    step = -(-layout.nodes // work.threads)
+    found = _empty(work)
+    for thread in range(work.threads):
+        first = thread * step
+        count = min(step, layout.nodes - first)
+        if count > 0:
+            found[thread].append(work.launch(work.kernels[name], count, {"first": first, **values}, None, *fixed))
+    return found
+
+
+def _onto_grid(work: Workspace, name: str, start: int, stop: int, odd: int, *sums: str, **values: Any) -> Launch:
+    """A kernel that scatters to two nodal sums, or to the ones of odd slabs in their place."""
+    nodes = work.node_arrays()
+    if odd:
+        values |= dict(zip(sums, (nodes["odd_grid"], nodes["odd_impulse"]), strict=True))
+    return work.launch(work.kernels[name], stop - start, {"first": start, **values}, None, *(sums if odd else ()))
 
 
 def _theta_cotangents(work: Workspace, layout: Layout, body: int) -> Tensor:

@@ -47,11 +47,7 @@ def kick_adjoint(
             c = clamp[i]
             if c >= 0:
                 since = real(substep + 1) * dt
-                arm = (
-                    (rest[i] + q[i] + rest[leader] + q[leader]) * real(0.5)
-                    - position[c]
-                    - velocity[c] * since
-                )
+                arm = (rest[i] + q[i] + rest[leader] + q[leader]) * real(0.5) - position[c] - velocity[c] * since
                 adj_v = wp.cw_mul(vec3(real(1.0), real(1.0), real(1.0)) - sign[i], adj_w_new[i])
                 adj_arm = wp.transpose(turning[c]) @ adj_v
                 wp.atomic_add(adj_velocity, c, adj_v - adj_arm * since)

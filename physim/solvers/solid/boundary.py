@@ -59,9 +59,7 @@ def find_conditions(model: Model, stencil: Stencil, X: np.ndarray) -> Conditions
         InputError: a collider that is not a clamp, or material beyond a wall.
     """
     count = len(stencil.nodes)
-    state = _Map(
-        np.arange(count), np.ones((count, 3)), np.full(count, -1), np.zeros((count, 3)), _numbering(stencil)
-    )
+    state = _Map(np.arange(count), np.ones((count, 3)), np.full(count, -1), np.zeros((count, 3)), _numbering(stencil))
     for wall in model.walls:
         _apply_wall(state, model, stencil, X, wall)
     for index, collider in enumerate(model.colliders):
@@ -129,9 +127,7 @@ def _apply_wall(state: _Map, model: Model, stencil: Stencil, X: np.ndarray, wall
     else:
         V[:] = 0.0
     twice = round(2.0 * (wall.position - grid.origin[axis]) / grid.dx)
-    _reflect(
-        state, stencil, axis, twice, side, np.where(held, -1.0, 1.0), V, -1, np.ones(len(stencil.nodes), bool)
-    )
+    _reflect(state, stencil, axis, twice, side, np.where(held, -1.0, 1.0), V, -1, np.ones(len(stencil.nodes), bool))
 
 
 def _reflect(
@@ -167,9 +163,7 @@ def _apply_clamp(state: _Map, stencil: Stencil, X: np.ndarray, index: int, colli
             f"({collider.contact.name.lower()}). Use `solver: mpm` for bodies that touch obstacles."
         )
     if collider.kind == ColliderKind.MESH:
-        raise InputError(
-            f"collider '{collider.name}': a clamp must be a plane, a box or a sphere, not a mesh."
-        )
+        raise InputError(f"collider '{collider.name}': a clamp must be a plane, a box or a sphere, not a mesh.")
     face = _flush_face(stencil, X, collider)
     if face is not None:
         axis, twice, side, across = face
@@ -177,9 +171,7 @@ def _apply_clamp(state: _Map, stencil: Stencil, X: np.ndarray, index: int, colli
         return
     inside = _depth(stencil.positions, collider) >= -_CLOSE * stencil.grid.dx
     if not inside.any():
-        raise InputError(
-            f"clamp '{collider.name}' holds no node of the body; move it, or make it larger than a cell."
-        )
+        raise InputError(f"clamp '{collider.name}' holds no node of the body; move it, or make it larger than a cell.")
     for i in np.flatnonzero(inside):
         state.hold(int(i), np.zeros(3), np.zeros(3), index)
 
@@ -194,9 +186,7 @@ def _depth(points: np.ndarray, collider: Collider) -> np.ndarray:
     return (np.asarray(collider.size) - np.abs(q)).min(axis=1)
 
 
-def _flush_face(
-    stencil: Stencil, X: np.ndarray, collider: Collider
-) -> tuple[int, int, float, np.ndarray] | None:
+def _flush_face(stencil: Stencil, X: np.ndarray, collider: Collider) -> tuple[int, int, float, np.ndarray] | None:
     """The face of a plane or box against which the body lies flush, if it is a knot or node line of the grid.
 
     Returns:
@@ -204,9 +194,7 @@ def _flush_face(
     """
     grid = stencil.grid
     rotation, position = np.asarray(collider.rotation), np.asarray(collider.position)
-    normals = (
-        [(2, 1.0)] if collider.kind == ColliderKind.PLANE else [(a, s) for a in range(3) for s in (1.0, -1.0)]
-    )
+    normals = [(2, 1.0)] if collider.kind == ColliderKind.PLANE else [(a, s) for a in range(3) for s in (1.0, -1.0)]
     if collider.kind == ColliderKind.SPHERE:
         return None
     for local, sign in normals:
@@ -218,12 +206,7 @@ def _flush_face(
         code = 2.0 * (place - grid.origin[axis]) / grid.dx
         gap = side * (X[:, axis] - place)
         flush = gap.min() > -_CLOSE * grid.dx and gap.min() < grid.dx
-        if (
-            axis >= grid.dim
-            or abs(normal[axis]) < 1 - 1e-9
-            or abs(code - round(code)) > 2 * _CLOSE
-            or not flush
-        ):
+        if axis >= grid.dim or abs(normal[axis]) < 1 - 1e-9 or abs(code - round(code)) > 2 * _CLOSE or not flush:
             continue
         foot = stencil.positions.copy()
         foot[:, axis] = place

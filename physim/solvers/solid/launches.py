@@ -41,16 +41,11 @@ def grid_kernels(precision: Precision, dim: int, rate: bool, bar: bool, motion: 
         adjoints.gather_adjoint,
         adjoints.drift_adjoint,
     )
-    return {
-        stage.__name__: kernel(stage, precision, module=module, differentiable=False, **bound)
-        for stage in stages
-    }
+    return {stage.__name__: kernel(stage, precision, module=module, differentiable=False, **bound) for stage in stages}
 
 
 @cache
-def law_kernels(
-    laws: Composition, precision: Precision, dim: int, rate: bool, bar: bool
-) -> dict[str, wp.Kernel]:
+def law_kernels(laws: Composition, precision: Precision, dim: int, rate: bool, bar: bool) -> dict[str, wp.Kernel]:
     """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
     size, history = len(laws.names), laws.history_size
     bound = {
@@ -137,9 +132,7 @@ class Workspace:
         ints |= {"node_first": node_first, "node_places": node_places, "group_first": conditions.first}
         ints |= {"members": conditions.members, "clamp": conditions.collider, "blocks": blocks}
         found = {n: wp.array(a, dtype=t, device=self.device) for n, (a, t) in floats.items()}
-        found |= {
-            n: wp.array(a.astype(np.int32), dtype=wp.int32, device=self.device) for n, a in ints.items()
-        }
+        found |= {n: wp.array(a.astype(np.int32), dtype=wp.int32, device=self.device) for n, a in ints.items()}
         # Laws without history still have the argument.
         return found | {"no_history": wp.zeros((self.n, 1), dtype=p.real, device=self.device)}
 
@@ -153,9 +146,7 @@ class Workspace:
         }
 
     def _blocks(self) -> wp.array:
-        return wp.zeros(
-            (self.elements, 9 * self.stencil.layers), dtype=self.precision.vec3, device=self.device
-        )
+        return wp.zeros((self.elements, 9 * self.stencil.layers), dtype=self.precision.vec3, device=self.device)
 
     @property
     def adjoint(self) -> Arrays:
@@ -192,9 +183,7 @@ class Workspace:
         grads = {n: self.adjoint[n] for n in ("F", "G", "tau", "J_bar")} | dict(adj_inputs)
         if self._reverse is None:
             values = {**self._constants, **self.scratch, **inputs, "q": out["u"], "substep": 0}
-            values |= {n: self.adjoint[n] for n in ("gamma", "block_q", "block_w")} | {
-                "dt": self.precision.real(dt)
-            }
+            values |= {n: self.adjoint[n] for n in ("gamma", "block_q", "block_w")} | {"dt": self.precision.real(dt)}
             values |= {f"adj_{n}": g for n, g in grads.items()}
             values |= {"adj_u": adj_state["u"], "adj_w": adj_state["w"]}
             values |= {"adj_q": adj_out["u"], "adj_w_new": adj_out["w"]}
@@ -205,9 +194,7 @@ class Workspace:
                 "gather": self.elements,
                 "drift": self.nodes,
             }
-            self._reverse = self._build(
-                sizes, "_adjoint", values, flat, self._of_laws(values, state, out, grads)
-            )
+            self._reverse = self._build(sizes, "_adjoint", values, flat, self._of_laws(values, state, out, grads))
         self._bind(self._reverse, inputs, dt)
         self._reverse.set(**{f"adj_{n}": adj_inputs[n] for n in ("load", *MOTION)})
         for stage in ("stress", "project"):
@@ -238,9 +225,7 @@ class Workspace:
             own |= {"F_e": out["F"] if self.inelastic else self.scratch["F"]}
             back = None
             if grads is not None:
-                back = {**grads, "theta": grads[f"theta_{index}"]} | (
-                    {} if self.inelastic else {"F_e": grads["F"]}
-                )
+                back = {**grads, "theta": grads[f"theta_{index}"]} | ({} if self.inelastic else {"F_e": grads["F"]})
             laws = self._laws[body.material]
             stages["stress"].append(Launch(laws["stress"], stop - start, self.device, own, back))
             if self.inelastic:

@@ -45,9 +45,7 @@ class Substep:
             key, kind = min(found)
             substep, place = divmod(key, 2**32)
             particle = self.work.node_particle(place) if kind == _NODE_FAILURE else place
-            raise RolloutFailure(
-                _FAILURES[kind], substep=substep, particle=particle, t=self.t + substep * self.dt
-            )
+            raise RolloutFailure(_FAILURES[kind], substep=substep, particle=particle, t=self.t + substep * self.dt)
 
     def substep(self, state: Arrays, out: Arrays, inputs: Arrays, k: int) -> None:
         """Write substep `k`'s result into `out`."""
@@ -96,9 +94,7 @@ class Substep:
             if probe:
                 probe(term, {n: scratch[n] for n in names})
 
-        stages["kick"][0].set(
-            q=out["u"], adj_w_new=adj_out["w"], adj_q=adj_out["u"], adj_w=adj_state["w"], substep=k
-        )
+        stages["kick"][0].set(q=out["u"], adj_w_new=adj_out["w"], adj_q=adj_out["u"], adj_w=adj_state["w"], substep=k)
         stages.run("kick")
         done("kick", "gamma")
         stages.run("spread")

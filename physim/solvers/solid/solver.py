@@ -124,9 +124,7 @@ class SolverSolid:
     def particles(self, state: NodalState) -> ParticleState:
         """Positions, velocities, velocity gradient and elastic deformation of the material points."""
         n = self._X.shape[0]
-        both = torch.sparse.mm(
-            self._constant("particles", self._matrix, state.u), torch.cat([state.u, state.w], dim=1)
-        )
+        both = torch.sparse.mm(self._constant("particles", self._matrix, state.u), torch.cat([state.u, state.w], dim=1))
         values, slopes = both[:n], both[n:].reshape(3, n, 6).permute(1, 2, 0)
         F = torch.eye(3).to(state.u) + slopes[:, :3]
         C = slopes[:, 3:] @ torch.linalg.inv(F)
@@ -204,9 +202,7 @@ class SolverSolid:
         control = control or self.model.control_at(state.t)
         now = state.replace(w=self._conform(state.u, state.w, self._inputs(state.u, control, dt)))
         after = self.step(now, control, dt)
-        gained = (self._constant("mass", self.nodal_mass[:, None], state.u) * (after.w - now.w)).sum(
-            dim=0
-        ) / dt
+        gained = (self._constant("mass", self.nodal_mass[:, None], state.u) * (after.w - now.w)).sum(dim=0) / dt
         return gained - self._load(state.u, control).sum(dim=0)
 
     def _stress_deformation(self, state: NodalState) -> Tensor:

@@ -21,9 +21,7 @@ LONGEST = 40.0
 """Give up after so many quarter periods of the first swing."""
 
 
-def equilibrium(
-    solver: SolverSolid, state: NodalState, *, acceleration: Tensor, tolerance: float = 1e-4
-) -> NodalState:
+def equilibrium(solver: SolverSolid, state: NodalState, *, acceleration: Tensor, tolerance: float = 1e-4) -> NodalState:
     """The state in which elastic forces balance gravity plus `acceleration`.
 
     The body starts at rest and swings freely until it is fastest, near its equilibrium, after a quarter of its

@@ -150,8 +150,7 @@ def build_stencil(grid: Grid, X: np.ndarray, vol0: np.ndarray, bodies: Sequence[
     local = spread_to_moments(local, vol0[order], element, grid)
     owner = elements // shape.prod()
     spans = tuple(
-        (int(np.searchsorted(owner, b)), int(np.searchsorted(owner, b, side="right")))
-        for b in range(len(bodies))
+        (int(np.searchsorted(owner, b)), int(np.searchsorted(owner, b, side="right"))) for b in range(len(bodies))
     )
     axes = (0, 1, 2) if grid.dim == 3 else (0, 2, 1)
     return Stencil(

@@ -1,0 +1,192 @@
+"""Threads that run lists of launches side by side, in phases with a barrier between them.
+
+Python's threads cannot: each launch needs the global lock for a moment, and a sleeping thread takes up to 0.1 ms to
+wake, as long as a phase lasts. So the lists are written down once as addresses, and a small native loop, itself a
+kernel, runs them on every thread; between lists the threads wait at a counter, politely after a while.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+import weakref
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import warp as wp
+
+from physim.launch import Launch
+
+# Words of the shared memory, in cache lines of eight: arrivals at barriers; orders given, and whether somebody slept
+# then; and for each thread its launches, their number, whether it is awake, and the last order it has seen.
+_WAIT = """
+typedef void (*pause)(unsigned);
+typedef void (*plain)(void*, void*);
+typedef void (*reverse)(void*, void*, void*);
+long long* s = (long long*)sync.data;
+auto hold = [&](long long* counter, long long least, long long naps) -> bool {
+    for (long long spins = 0; __atomic_load_n(counter, __ATOMIC_SEQ_CST) < least; ++spins) {
+        if (spins < 20000) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
+        } else if (naps > 0 && spins >= 20000 + naps)
+            return false;
+        else if (sleeper)
+            ((pause)sleeper)(20);
+    }
+    return true;
+};
+auto work = [&](const long long* ops, long long count) {
+    for (long long i = 0; i < count; ++i, ops += 4) {
+        if (ops[0] == 0) {
+            const long long arrived = __atomic_fetch_add(s, 1, __ATOMIC_SEQ_CST);
+            hold(s, (arrived / threads + 1) * threads, 0);
+        } else if (ops[3] == 0)
+            ((plain)ops[0])((void*)ops[1], (void*)ops[2]);
+        else
+            ((reverse)ops[0])((void*)ops[1], (void*)ops[2], (void*)ops[3]);
+    }
+};
+"""
+_ASLEEP, _SEATS, _AWAKE = 9, 16, 2
+_LEAD = (
+    _WAIT
+    + """
+if (!posted) {
+    for (int t = 1; t < threads; ++t) {
+        s[16 + 8 * t] = orders.data[2 * t];
+        s[17 + 8 * t] = orders.data[2 * t + 1];
+    }
+    __atomic_fetch_add(s + 8, 1, __ATOMIC_SEQ_CST);
+    s[9] = 0;
+    for (int t = 1; t < threads; ++t)
+        if (!__atomic_load_n(s + 18 + 8 * t, __ATOMIC_SEQ_CST)) s[9] = 1;
+    if (s[9]) return;  // somebody must be woken first
+}
+work((const long long*)orders.data[0], orders.data[1]);
+"""
+)
+_FOLLOW = (
+    _WAIT
+    + """
+long long* mine = s + 16 + 8 * thread;
+__atomic_store_n(mine + 2, 1, __ATOMIC_SEQ_CST);
+for (;;) {
+    if (!hold(s + 8, mine[3] + 1, 3000)) {
+        __atomic_store_n(mine + 2, 0, __ATOMIC_SEQ_CST);
+        // An order may have come before anyone could see that this thread is about to sleep.
+        if (__atomic_load_n(s + 8, __ATOMIC_SEQ_CST) <= mine[3]) return;
+        __atomic_store_n(mine + 2, 1, __ATOMIC_SEQ_CST);
+    }
+    ++mine[3];
+    work((const long long*)mine[0], mine[1]);
+}
+"""
+)
+
+
+@wp.func_native(_LEAD)
+def _lead_native(
+    sync: wp.array(dtype=wp.int64), orders: wp.array(dtype=wp.int64), posted: int, threads: int, sleeper: wp.int64
+): ...
+
+
+@wp.func_native(_FOLLOW)
+def _follow_native(sync: wp.array(dtype=wp.int64), thread: int, threads: int, sleeper: wp.int64): ...
+
+
+@cache
+def _kernels() -> tuple[wp.Kernel, wp.Kernel]:
+    module = wp.get_module("physim_crew")
+
+    def lead(
+        sync: wp.array(dtype=wp.int64), orders: wp.array(dtype=wp.int64), posted: int, threads: int, sleeper: wp.int64
+    ):
+        _lead_native(sync, orders, posted, threads, sleeper)
+
+    def follow(sync: wp.array(dtype=wp.int64), thread: int, threads: int, sleeper: wp.int64):
+        _follow_native(sync, thread, threads, sleeper)
+
+    return tuple(wp.kernel(f, module=module, enable_backward=False) for f in (lead, follow))  # type: ignore[return-value]
+
+
+class Plan:
+    """Phases of launches: `phases[p][t]` are those of phase p on thread t."""
+
+    def __init__(self, phases: Sequence[Sequence[Sequence[Launch]]], threads: int) -> None:
+        self.phases = [p for p in phases if any(p)]
+        self.launches = [launch for phase in self.phases for mine in phase for launch in mine]
+        self._ops: list[np.ndarray] = []
+        self.orders: Any = None
+        if threads > 1:
+            for t in range(threads):
+                calls = []
+                for phase in self.phases:
+                    calls += [launch.call for launch in phase[t]] if t < len(phase) else []
+                    calls.append((0, 0, 0, 0))
+                self._ops.append(np.array(calls, dtype=np.int64))
+            orders = np.array([[ops.ctypes.data, len(ops)] for ops in self._ops], dtype=np.int64).reshape(-1)
+            self.orders = wp.array(orders, dtype=wp.int64, device="cpu")
+
+
+class Crew:
+    """Threads for plans; the caller is one of them. Without orders for a tenth of a second the others sleep.
+
+    Args:
+        size: threads, the calling one included.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        if size == 1:
+            return
+        self._sync = np.zeros(_SEATS + 8 * size, dtype=np.int64)
+        shared: dict[str, Any] = {"threads": size, "posted": 0, "sleeper": wp.int64(_sleeper())}
+        shared["sync"] = wp.array(self._sync, dtype=wp.int64, device="cpu", copy=False)
+        shared["orders"] = wp.zeros(2 * size, dtype=wp.int64, device="cpu")
+        lead, follow = _kernels()
+        self._lead = Launch(lead, 1, "cpu", shared)
+        self._todo: list[queue.SimpleQueue[bool]] = []
+        for t in range(1, size):
+            todo: queue.SimpleQueue[bool] = queue.SimpleQueue()
+            serve = Launch(follow, 1, "cpu", shared | {"thread": t})
+            threading.Thread(target=_serve, args=(todo, serve), daemon=True).start()
+            self._todo.append(todo)
+        weakref.finalize(self, _dismiss, self._todo)
+
+    def run(self, plan: Plan) -> None:
+        """Run a plan's phases, and come back when all is done."""
+        if plan.orders is None:
+            for launch in plan.launches:
+                launch()
+            return
+        self._lead.set(orders=plan.orders, posted=0)
+        self._lead()
+        if self._sync[_ASLEEP]:
+            for t, todo in enumerate(self._todo, start=1):
+                if not self._sync[_SEATS + 8 * t + _AWAKE]:
+                    todo.put(True)
+            self._lead.set(posted=1)
+            self._lead()
+
+
+def _sleeper() -> int:
+    """Address of the system's function that sleeps for some microseconds; 0 where there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+    except (AttributeError, OSError, TypeError):
+        return 0
+
+
+def _serve(todo: queue.SimpleQueue[bool], serve: Launch) -> None:
+    while todo.get():
+        serve()
+
+
+def _dismiss(todos: list[queue.SimpleQueue[bool]]) -> None:
+    for todo in todos:
+        todo.put(False)
