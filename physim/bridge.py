@@ -43,7 +43,7 @@ class Segment(Protocol):
         *,
         probe: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Cotangents of the state and of the inputs from those of the result.
+        """Cotangents of the state and of the inputs from those of the result; what was kept is used up.
 
         With `probe`, raise `GradientError` at the first number that is not finite (`raise_if_bad`).
         """
@@ -226,13 +226,12 @@ class _Segment(torch.autograd.Function):
         state, inputs = _split(ctx.names, tensors)
         given = dict(zip(ctx.names[0], cotangents, strict=True))
         with on_stream_of(tensors[0]):
-            sweep = partial(ctx.segment.backward, state, inputs, ctx.count, ctx.kept, given)
-            adj_state, adj_inputs = sweep(probe=False)
+            kept, ctx.kept = ctx.kept, None
+            adj_state, adj_inputs = ctx.segment.backward(state, inputs, ctx.count, kept, given, probe=False)
             found = [*adj_state.values(), *adj_inputs.values()]
             if not all(bool(torch.isfinite(t).all()) for t in found):
-                sweep(probe=True)
+                ctx.segment.backward(state, inputs, ctx.count, None, given, probe=True)
                 raise GradientError("non-finite gradient, in one of two sweeps only: lower dt, or run in float64.")
-        ctx.kept = None
         return (
             None,
             None,

@@ -103,8 +103,8 @@ def _solver(scene: Scene, model: Model, x: torch.Tensor, v: torch.Tensor) -> Any
     from physim.solvers.mpm.solver import SolverMPM
 
     floor = spec.grid.mass_floor if spec.grid is not None else 0.0
-    shares = {"blend": spec.blend or 0.0, "volume_filter": spec.volume_filter or 0.0}
-    return SolverMPM(model, x, v, mass_floor=floor, **shares)
+    blend, volume_filter = spec.blend or 0.0, spec.volume_filter or 0.0
+    return SolverMPM(model, x, v, mass_floor=floor, blend=blend, volume_filter=volume_filter)
 
 
 def time_steps(scene: Scene, solver: Any, state: Any, v0: torch.Tensor) -> tuple[float, int, int]:

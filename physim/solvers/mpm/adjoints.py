@@ -1,7 +1,8 @@
-"""Hand-written adjoints of the two transfers, from the same three loops over the stencil as the transfers.
+"""Hand-written adjoints of the two transfers and of the grid update between them.
 
-P2G scatters, so its adjoint only gathers; G2P gathers, so its adjoint scatters. In the backward pass of a substep they
-run after the adjoint of the return mapping and before that of the stress, which add to what these assign.
+P2G scatters, so its adjoint only gathers; G2P gathers, so its adjoint scatters; both use the transfers' own loops over
+the stencil. In the backward pass of a substep they run after the adjoint of the return mapping and before that of the
+stress, which add to what these assign. Images of nodes are mutual, so that the adjoint of the grid update gathers too.
 """
 
 from __future__ import annotations
@@ -9,9 +10,22 @@ from __future__ import annotations
 import warp as wp
 
 from physim.numeric import mat33, real, vec3, vec4
+from physim.solvers.mpm.boundary import image_adjoint, image_of, sides_of
+from physim.solvers.mpm.grid import SIDES, node_index, node_place
 from physim.solvers.mpm.kernels import BLEND, DIM, PERIODIC, STRAIN
 
-__all__ = ["BLEND", "DIM", "PERIODIC", "STRAIN", "blank", "g2p_adjoint", "p2g_adjoint"]
+__all__ = [
+    "BLEND",
+    "DIM",
+    "PERIODIC",
+    "SIDES",
+    "STRAIN",
+    "blank",
+    "g2p_adjoint",
+    "gravity_adjoint",
+    "grid_update_adjoint",
+    "p2g_adjoint",
+]
 
 scatter = pull = None
 
@@ -136,3 +150,86 @@ def p2g_adjoint(
     adj_x[p] = adj_x[p] + vec3(back[0], back[1], real(DIM - 2) * back[2])
     adj_v[p] = adj_v[p] + m * sums[0]
     adj_C[p] = m * adj_A
+
+
+def grid_update_adjoint(
+    grid: wp.array(dtype=vec4),
+    node_column: wp.array(dtype=wp.int32),
+    columns: wp.array(dtype=wp.int32),
+    column_low: wp.array(dtype=wp.int32),
+    column_high: wp.array(dtype=wp.int32),
+    width: int,
+    low_a: int,
+    low_b: int,
+    first: int,
+    gravity: wp.array(dtype=vec3),
+    dt: real,
+    period: wp.vec3i,
+    wall_plane: wp.array(dtype=wp.int32),
+    wall_kind: wp.array(dtype=wp.int32),
+    wall_velocity: wp.array(dtype=vec3),
+    grid_v: wp.array(dtype=vec4),
+    grid_u: wp.array(dtype=vec4),
+    adj_grid_v: wp.array(dtype=vec4),
+    adj_grid_u: wp.array(dtype=vec4),
+    adj_grid: wp.array(dtype=vec4),
+    adj_impulse: wp.array(dtype=vec4),
+):
+    """Assign the cotangents of nodal momentum, mass and impulse."""
+    node = first + wp.tid()
+    at = node_place(node, node_column, columns, width, low_a, low_b, DIM)
+    forced = vec4()
+    unforced = vec4()
+    for a in range(SIDES):
+        for b in range(SIDES):
+            for c in range(SIDES):
+                other = node
+                if wp.static(SIDES > 1):
+                    gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
+                    gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+                    gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
+                    other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
+                if other >= 0:
+                    v = grid_v[other]
+                    m = v[3]
+                    if m > real(0.0):
+                        g = adj_grid_v[other]
+                        share = -(g[0] * v[0] + g[1] * v[1] + g[2] * v[2])
+                        if wp.static(BLEND == 1):
+                            h = adj_grid_u[other]
+                            u = grid_u[other]
+                            share = share - (h[0] * u[0] + h[1] * u[1] + h[2] * u[2])
+                            back = vec4(h[0] / m, h[1] / m, h[2] / m, real(0.0))
+                            if wp.static(SIDES > 1):
+                                sides = sides_of(at, wall_plane)
+                                back = image_adjoint(back, a, b, c, sides, wall_kind, wall_velocity)
+                            unforced = unforced + back
+                        part = vec4(g[0] / m, g[1] / m, g[2] / m, share / m)
+                        if wp.static(SIDES > 1):
+                            sides = sides_of(at, wall_plane)
+                            part = image_adjoint(part, a, b, c, sides, wall_kind, wall_velocity)
+                        forced = forced + part
+    weight = forced[0] * gravity[0][0] + forced[1] * gravity[0][1] + forced[2] * gravity[0][2]
+    adj_grid[node] = forced + unforced + vec4(real(0.0), real(0.0), real(0.0), dt * weight)
+    if wp.static(BLEND == 1):
+        adj_impulse[node] = vec4(forced[0], forced[1], forced[2], real(0.0))
+
+
+def gravity_adjoint(
+    grid: wp.array(dtype=vec4),
+    adj_forced: wp.array(dtype=vec4),
+    dt: real,
+    nodes: int,
+    block: int,
+    first: int,
+    sums: wp.array(dtype=vec3),
+):
+    """Add the cotangent of gravity from one block of nodes to the block's sum."""
+    b = first + wp.tid()
+    total = vec3()
+    for i in range(block):
+        node = b * block + i
+        if node < nodes:
+            g = adj_forced[node]
+            total = total + grid[node][3] * vec3(g[0], g[1], g[2])
+    sums[b] = sums[b] + dt * total

@@ -57,26 +57,22 @@ def reflect(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
 
 
 @numeric
-def image_value(
-    value: vec4,
-    a: int,
-    b: int,
-    c: int,
-    side_a: int,
-    side_b: int,
-    side_c: int,
-    wall_kind: wp.array(dtype=wp.int32),
-    wall_velocity: wp.array(dtype=vec3),
-) -> vec4:
-    """What a node sees of (momentum, mass) at its image number (a, b, c)."""
-    seen = value
-    if a == 1:
-        seen = reflect(seen, 0, wall_kind[side_a], wall_velocity[side_a])
-    if b == 1:
-        seen = reflect(seen, 1, wall_kind[side_b], wall_velocity[side_b])
-    if c == 1:
-        seen = reflect(seen, 2, wall_kind[side_c], wall_velocity[side_c])
-    return seen
+def reflect_adjoint(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
+    """Transpose of `reflect`, which is linear in (momentum, mass)."""
+    g = vec3(value[0], value[1], value[2])
+    n = vec3(
+        wp.where(axis == 0, real(1.0), real(0.0)),
+        wp.where(axis == 1, real(1.0), real(0.0)),
+        wp.where(axis == 2, real(1.0), real(0.0)),
+    )
+    q = g
+    m = value[3]
+    if kind == 0:
+        q = g - real(2.0) * wp.dot(g, n) * n
+    if kind == 1:
+        q = -g
+        m = m + real(2.0) * wp.dot(wall_velocity - wp.dot(wall_velocity, n) * n, g)
+    return vec4(q[0], q[1], q[2], m)
 
 
 @numeric
@@ -86,6 +82,58 @@ def side_of(i: int, axis: int, low: int, high: int) -> int:
     if high >= 0 and 2 * i >= high - 4:
         side = 2 * axis + 1
     return side
+
+
+@numeric
+def sides_of(at: wp.vec3i, wall_plane: wp.array(dtype=wp.int32)) -> wp.vec3i:
+    """Indices of the walls whose mirrors apply near a node."""
+    return wp.vec3i(
+        side_of(at[0], 0, wall_plane[0], wall_plane[1]),
+        side_of(at[1], 1, wall_plane[2], wall_plane[3]),
+        side_of(at[2], 2, wall_plane[4], wall_plane[5]),
+    )
+
+
+@numeric
+def image_value(
+    value: vec4,
+    a: int,
+    b: int,
+    c: int,
+    sides: wp.vec3i,
+    wall_kind: wp.array(dtype=wp.int32),
+    wall_velocity: wp.array(dtype=vec3),
+) -> vec4:
+    """What a node sees of (momentum, mass) at its image number (a, b, c)."""
+    seen = value
+    if a == 1:
+        seen = reflect(seen, 0, wall_kind[sides[0]], wall_velocity[sides[0]])
+    if b == 1:
+        seen = reflect(seen, 1, wall_kind[sides[1]], wall_velocity[sides[1]])
+    if c == 1:
+        seen = reflect(seen, 2, wall_kind[sides[2]], wall_velocity[sides[2]])
+    return seen
+
+
+@numeric
+def image_adjoint(
+    value: vec4,
+    a: int,
+    b: int,
+    c: int,
+    sides: wp.vec3i,
+    wall_kind: wp.array(dtype=wp.int32),
+    wall_velocity: wp.array(dtype=vec3),
+) -> vec4:
+    """Transpose of `image_value`."""
+    seen = value
+    if c == 1:
+        seen = reflect_adjoint(seen, 2, wall_kind[sides[2]], wall_velocity[sides[2]])
+    if b == 1:
+        seen = reflect_adjoint(seen, 1, wall_kind[sides[1]], wall_velocity[sides[1]])
+    if a == 1:
+        seen = reflect_adjoint(seen, 0, wall_kind[sides[0]], wall_velocity[sides[0]])
+    return seen
 
 
 @numeric

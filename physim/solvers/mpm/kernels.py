@@ -1,4 +1,4 @@
-"""The stages of an MLS-MPM substep on particles in cell order: stress, p2g, grid_update, g2p, project.
+"""The stages of an MLS-MPM substep over particles in cell order: stress, p2g, g2p, project (nodes: `grid.py`).
 
 Quadratic B-splines, APIC, symplectic Euler (Hu et al. 2018, doi:10.1145/3197517.3201293; Jiang et al. 2015,
 doi:10.1145/2766996). Node i sits at origin + i dx. In two dimensions DIM is 2, the grid has one layer and the
@@ -13,22 +13,10 @@ from __future__ import annotations
 import warp as wp
 
 from physim.numeric import mat33, numeric, real, vec3, vec4
-from physim.solvers.mpm.boundary import (
-    box_distance,
-    contact_velocity,
-    field_distance,
-    image_of,
-    image_value,
-    side_of,
-    sphere_distance,
-    turn,
-)
 
-# Bound when a kernel is built: dimensions, kind of transfer, whether an axis is periodic, whether g2p updates F, images
-# per axis (2 with mirrored walls or a periodic axis), whether contact forces are summed, the geometry of each
-# collider, a law's sizes and functions, and the loops over the stencil.
-DIM, BLEND, PERIODIC, STRAIN, SIDES, FORCES, PARAMS, HISTORY = 3, 0, 0, 1, 1, 0, 0, 0
-KINDS = ()
+# Bound when a kernel is built: dimensions, kind of transfer, whether an axis is periodic, whether g2p updates F, the
+# sizes and functions of a law, and the loops over the stencil.
+DIM, BLEND, PERIODIC, STRAIN, PARAMS, HISTORY = 3, 0, 0, 1, 0, 0
 params = history = stress_of = project_of = scatter = gather = None
 
 
@@ -42,30 +30,6 @@ def report(status: wp.array(dtype=wp.int64), kind: int, substep: int, particle: 
 def first_node(s: real) -> int:
     """First of the three nodes around the position `s`, in cells from the origin."""
     return int(wp.floor(s - real(0.5)))
-
-
-def clear(first: int, grid: wp.array(dtype=vec4), impulse: wp.array(dtype=vec4)):
-    """Zero nodal sums."""
-    node = first + wp.tid()
-    grid[node] = vec4()
-    if wp.static(BLEND == 1):
-        impulse[node] = vec4()
-
-
-def merge(
-    first: int,
-    odd_grid: wp.array(dtype=vec4),
-    odd_impulse: wp.array(dtype=vec4),
-    grid: wp.array(dtype=vec4),
-    impulse: wp.array(dtype=vec4),
-):
-    """Add what odd slabs have scattered to what even slabs have, and zero it for the next time."""
-    node = first + wp.tid()
-    grid[node] = grid[node] + odd_grid[node]
-    odd_grid[node] = vec4()
-    if wp.static(BLEND == 1):
-        impulse[node] = impulse[node] + odd_impulse[node]
-        odd_impulse[node] = vec4()
 
 
 def stress(
@@ -126,143 +90,6 @@ def p2g(
     scatter(at, m * v[p], A, m, origin, per_dx, columns, width, low_a, low_b, grid)
     if wp.static(BLEND == 1):
         scatter(at, vec3(), S, real(0.0), origin, per_dx, columns, width, low_a, low_b, impulse)
-
-
-@numeric
-def node_index(
-    i: int,
-    j: int,
-    k: int,
-    columns: wp.array(dtype=wp.int32),
-    column_low: wp.array(dtype=wp.int32),
-    column_high: wp.array(dtype=wp.int32),
-    width: int,
-    low_a: int,
-    low_b: int,
-    dim: int,
-) -> int:
-    """Place of a node in the list of nodes, or -1 if no particle is near it."""
-    a = i + low_a
-    b = j + low_b
-    r = k
-    if dim == 2:
-        b = k + low_b
-        r = j
-    found = -1
-    if a >= 0 and b >= 0 and b < width:
-        c = a * width + b
-        if c < columns.shape[0]:
-            if r >= column_low[c] and r < column_high[c]:
-                found = columns[c] + r
-    return found
-
-
-def grid_update(
-    grid: wp.array(dtype=vec4),
-    impulse: wp.array(dtype=vec4),
-    node_column: wp.array(dtype=wp.int32),
-    columns: wp.array(dtype=wp.int32),
-    column_low: wp.array(dtype=wp.int32),
-    column_high: wp.array(dtype=wp.int32),
-    width: int,
-    low_a: int,
-    low_b: int,
-    first: int,
-    gravity: wp.array(dtype=vec3),
-    origin: vec3,
-    per_dx: real,
-    dt: real,
-    period: wp.vec3i,
-    wall_plane: wp.array(dtype=wp.int32),
-    wall_kind: wp.array(dtype=wp.int32),
-    wall_velocity: wp.array(dtype=vec3),
-    collider_mode: wp.array(dtype=wp.int32),
-    collider_friction: wp.array(dtype=real),
-    collider_size: wp.array(dtype=vec3),
-    field_at: wp.array(dtype=wp.int32),
-    field_dims: wp.array(dtype=wp.vec3i),
-    field_origin: wp.array(dtype=vec3),
-    field_spacing: wp.array(dtype=real),
-    field_values: wp.array(dtype=real),
-    position: wp.array(dtype=vec3),
-    rotation: wp.array(dtype=mat33),
-    velocity: wp.array(dtype=vec3),
-    spin: wp.array(dtype=vec3),
-    elapsed: real,
-    mass_floor: real,
-    grid_v: wp.array(dtype=vec4),
-    grid_u: wp.array(dtype=vec4),
-    contact_force: wp.array(dtype=vec3),
-):
-    """Nodal velocity from momentum, with gravity, mirrored walls and colliders; `grid_u` is the one before forces."""
-    node = first + wp.tid()
-    c0 = node_column[node]
-    i = c0 / width - low_a
-    j = c0 % width - low_b
-    k = node - columns[c0]
-    if wp.static(DIM == 2):
-        k = j
-        j = node - columns[c0]
-    pull = vec4(gravity[0][0], gravity[0][1], gravity[0][2], real(0.0))
-    total = vec4()
-    before = vec4()
-    # A ghost node sees, in the mirror, its image: summing a node's own momentum and the reflected momentum of its
-    # mirror node folds the ghosts back and gives every ghost the mirrored velocity, in one gather. On a periodic axis
-    # the images are whole periods away, and nothing is reflected.
-    for a in range(SIDES):
-        for b in range(SIDES):
-            for c in range(SIDES):
-                other = node
-                if wp.static(SIDES > 1):
-                    gi = image_of(i, a, wall_plane[0], wall_plane[1], period[0])
-                    gj = image_of(j, b, wall_plane[2], wall_plane[3], period[1])
-                    gk = image_of(k, c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
-                if other >= 0:
-                    own = grid[other]
-                    part = own + (dt * own[3]) * pull
-                    if wp.static(BLEND == 1):
-                        part = part + impulse[other]
-                    if wp.static(SIDES > 1):
-                        si = side_of(i, 0, wall_plane[0], wall_plane[1])
-                        sj = side_of(j, 1, wall_plane[2], wall_plane[3])
-                        sk = side_of(k, 2, wall_plane[4], wall_plane[5])
-                        part = image_value(part, a, b, c, si, sj, sk, wall_kind, wall_velocity)
-                        if wp.static(BLEND == 1):
-                            own = image_value(own, a, b, c, si, sj, sk, wall_kind, wall_velocity)
-                    total = total + part
-                    before = before + own
-    m = total[3]
-    if m <= real(0.0):
-        grid_v[node] = vec4()
-        if wp.static(BLEND == 1):
-            grid_u[node] = vec4()
-        return
-    m = m + mass_floor
-    if wp.static(BLEND == 1):
-        grid_u[node] = vec4(before[0] / m, before[1] / m, before[2] / m, real(0.0))
-    vel = vec3(total[0] / m, total[1] / m, total[2] / m)
-    if wp.static(len(KINDS) > 0):
-        at = origin + vec3(real(i), real(j), real(k)) / per_dx
-        for c in range(wp.static(len(KINDS))):
-            centre = position[c] + elapsed * velocity[c]
-            q = wp.transpose(rotation[c]) @ turn(at - centre, real(-elapsed) * spin[c])
-            hit = vec4(real(0.0), real(0.0), real(1.0), q[2])
-            if wp.static(KINDS[c] == 1):
-                hit = box_distance(q, collider_size[c])
-            if wp.static(KINDS[c] == 2):
-                hit = sphere_distance(q, collider_size[c][0])
-            if wp.static(KINDS[c] == 3):
-                hit = field_distance(q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c])
-            # A node on the surface counts as inside, whatever the rounding of its position.
-            if hit[3] * per_dx < real(1e-4):
-                n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])
-                surface = velocity[c] + wp.cross(spin[c], at - centre)
-                free = vel
-                vel = contact_velocity(free, surface, n, collider_mode[c], collider_friction[c])
-                if wp.static(FORCES == 1):
-                    wp.atomic_add(contact_force, c, (m / dt) * (free - vel))
-    grid_v[node] = vec4(vel[0], vel[1], vel[2], real(0.0))
 
 
 def g2p(

@@ -17,7 +17,7 @@ from physim.launch import Launch
 from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
-from physim.solvers.mpm import adjoints, kernels
+from physim.solvers.mpm import adjoints, grid, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
 from physim.solvers.mpm.examine import Record
 from physim.solvers.mpm.layout import SLABS, Layout
@@ -36,16 +36,21 @@ def transfer_kernels(
     made = {}
     for strain in (0, 1):
         module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}"
-        both = (kernels.p2g, adjoints.p2g_adjoint, kernels.clear, kernels.merge, adjoints.blank)
+        both = (kernels.p2g, adjoints.p2g_adjoint, grid.clear, grid.merge, adjoints.blank)
         for source in (kernels.g2p, adjoints.g2p_adjoint, *(both if strain else ())):
             name = source.__name__ + ("" if strain else "_only")
             made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **sizes)
-    module = f"physim_grid_{dim}d_{kind}_{images}_{''.join(map(str, colliders))}"
-    bound = {"KINDS": colliders, "SIDES": images, "BLEND": int(blend), "DIM": dim}
-    made["grid_update"] = kernel(kernels.grid_update, precision, module=module, FORCES=0, **bound)
-    made["grid_forces"] = kernel(
-        kernels.grid_update, precision, module=module + "_forces", differentiable=False, FORCES=1, **bound
-    )
+    module = f"physim_grid_{dim}d_{kind}_{images}"
+    for source in (grid.grid_update, adjoints.grid_update_adjoint, adjoints.gravity_adjoint):
+        bound = {"SIDES": images, "BLEND": int(blend), "DIM": dim}
+        made[source.__name__] = kernel(source, precision, module=module, differentiable=False, **bound)
+    if colliders:
+        module = f"physim_contact_{dim}d_{''.join(map(str, colliders))}"
+        bound = {"KINDS": colliders, "DIM": dim}
+        made["contact"] = kernel(grid.contact, precision, module=module, FORCES=0, **bound)
+        made["contact_forces"] = kernel(
+            grid.contact, precision, module=module + "_forces", differentiable=False, FORCES=1, **bound
+        )
     return made
 
 
@@ -83,16 +88,16 @@ class Workspace:
         wp.init()
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
-        grid, self.n = model.grid, like.shape[0]
+        space, self.n = model.grid, like.shape[0]
         self.cpu = like.device.type == "cpu"
         self.threads = threads if self.cpu else 1
         self.crew = Crew(self.threads)
         self.slab_limit = SLABS if self.cpu else 1
         self.blend = blend > 0
         shapes = tuple(int(c.kind) for c in model.colliders)
-        self.periodic = any(grid.periodic)
+        self.periodic = any(space.periodic)
         self.images = 3 if self.periodic else 2 if model.walls else 1
-        self.kernels = transfer_kernels(p, grid.dim, shapes, images=self.images, blend=self.blend)
+        self.kernels = transfer_kernels(p, space.dim, shapes, images=self.images, blend=self.blend)
         self.laws = [law_kernels(m.laws, p) for m in model.materials]
         self.flows = [model.materials[b.material].inelastic is not None for b in model.bodies]
         liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]
@@ -105,15 +110,15 @@ class Workspace:
         fields = ("at", "dims", "origin", "spacing", "values")
         keys = [f"collider_{n}" for n in names] + [f"field_{n}" for n in fields]
         solids = dict(zip(keys, collider_arrays(model, p, self.device), strict=True))
-        last = [grid.shape[i] - 3 if i < grid.dim and not grid.periodic[i] else -1 for i in range(3)]
+        last = [space.shape[i] - 3 if i < space.dim and not space.periodic[i] else -1 for i in range(3)]
         self.stray = wp.full(1, value=NEVER, dtype=wp.int32, device=self.device)
         self.contact_force = wp.zeros(max(1, len(shapes)), dtype=p.vec3, device=self.device)
         self.constants: dict[str, Any] = {
             **walls,
             **solids,
-            "origin": p.vec3(*grid.origin),
-            "per_dx": p.real(1.0 / grid.dx),
-            "period": wp.vec3i(*(s if w else 0 for s, w in zip(grid.shape, grid.periodic, strict=True))),
+            "origin": p.vec3(*space.origin),
+            "per_dx": p.real(1.0 / space.dx),
+            "period": wp.vec3i(*(s if w else 0 for s, w in zip(space.shape, space.periodic, strict=True))),
             "last_node": wp.vec3i(*last),
             "blend": p.real(blend),
             "mass_floor": p.real(mass_floor),
@@ -174,6 +179,7 @@ class Workspace:
         self.capacity = int(1.2 * nodes) + 4
         self.pool.clear()
         fields = ["grid_v", "adj_grid", "adj_grid_v", "odd_grid"]
+        fields += ["grid_free", "adj_grid_free"] if self.model.colliders else []
         fields += ["grid_u", "adj_impulse", "adj_grid_u", "odd_impulse"] if self.blend else []
         p = self.precision
         self._nodes = Buffers.zeros({n: (self.capacity, 4) for n in fields}, {n: p.vec4 for n in fields}, self._like)

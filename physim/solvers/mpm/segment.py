@@ -205,8 +205,7 @@ class MPMSegment:
         work = self._work
         types = self._input_types
         values = Buffers(inputs, types)
-        own = kept is None
-        if own:
+        if kept is None:
             kept = _Kept()
             self._steps(state, values, count, kept, keep=True)
         grads = Buffers({n: torch.zeros_like(t) for n, t in inputs.items()}, types)
@@ -237,11 +236,8 @@ class MPMSegment:
             end.load({n: t[layout.undo] for n, t in end.tensors.items()})
             last = first
         found = {n: t.clone() for n, t in end.tensors.items()}
-        for buffers in (start, end):
+        for buffers in (start, end, *kept.states, *kept.grids, kept.last):
             work.pool.give(buffers)
-        if own:
-            for buffers in (*kept.states, *kept.grids, kept.last):
-                work.pool.give(buffers)
         return found, grads.tensors
 
     def contact_forces(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
@@ -255,7 +251,7 @@ class MPMSegment:
         entry.load({n: t[layout.change] for n, t in state.items()})
         work.stray.fill_(NEVER)
         forward.bind(entry, entry, grid, 0, self._dt)
-        found = forward.contact_forces(grid)
+        found = forward.contact_forces()
         work.pool.give(entry)
         work.pool.give(grid)
         return found

@@ -21,6 +21,8 @@ from physim.solvers.mpm.launches import Workspace
 from physim.solvers.mpm.layout import Layout, Lot, shared_out
 from physim.solvers.mpm.volume import VolumeFilter
 
+BLOCK = 256
+"""Nodes whose cotangents of gravity are summed one after the other, whatever the threads."""
 _STATE = ("x", "v", "C", "F", "h")
 Lists = list[list[Launch]]
 
@@ -41,10 +43,13 @@ class Forward:
                 project = work.law_launch("project", index, start, stop)
                 last[thread].append(project)
                 flow[thread].append(project)
-        clear, merge, grid = (_over_nodes(work, layout, name) for name in ("clear", "merge", "grid_update"))
+        clear, merge = (_over_nodes(work, layout, name) for name in ("clear", "merge"))
+        grid = _grid_update(work, layout, "grid_update")
+        if work.model.colliders:
+            _extend(grid, _over_nodes(work, layout, "contact"))
         self._nodes = layout.nodes
         self.filter = VolumeFilter(work, layout) if work.filtered else None
-        self._to_grid = Plan([clear, scatter, merge], work.threads)
+        self._to_grid = Plan([clear, scatter, merge, grid], work.threads)
         self._whole = Plan([clear, scatter, merge, grid, last], work.threads)
         self.grid, self.flow = grid, Plan([flow], work.threads)
         self._places = Places(self._whole.launches)
@@ -69,13 +74,13 @@ class Forward:
         if self.filter:
             self.filter.forward(*self._bound)
 
-    def contact_forces(self, grid: Buffers) -> Tensor:
+    def contact_forces(self) -> Tensor:
         """Force [N] on each collider, (c, 3), in the bound substep."""
         work = self._work
         work.crew.run(self._to_grid)
         force = work.contact_force
         force.zero_()
-        work.launch(work.kernels["grid_forces"], self._nodes, grid.arrays)()
+        work.launch(work.kernels["contact_forces"], self._nodes, {})()
         return wp.to_torch(force).clone()
 
 
@@ -125,25 +130,39 @@ class Backward:
             made = self._by_lot("stress", index, lots, given)
             self._stress += made
             rest[thread] += made
-        pairs = (("adj_grid", "adj_impulse"), ("adj_grid_v", "adj_grid_u"))
-        for a, b in pairs:
-            named = {"grid": nodes[a], "impulse": nodes[b]}
-            _extend(clear, _over_nodes(work, layout, "clear", "grid", "impulse", **named))
-        _extend(clear, forward.grid)
         named = {"grid": nodes["adj_grid_v"], "impulse": nodes["adj_grid_u"]}
+        _extend(clear, _over_nodes(work, layout, "clear", "grid", "impulse", **named))
+        _extend(clear, forward.grid)
         merge = _over_nodes(work, layout, "merge", "grid", "impulse", **named)
-        given = {"grid": nodes["adj_grid"], "impulse": nodes["adj_impulse"]}
-        given |= {"grid_v": nodes["adj_grid_v"], "grid_u": nodes["adj_grid_u"]}
-        given |= {n: grads.arrays[n] for n in ("gravity", "position", "rotation", "velocity", "spin")}
-        # On one thread: images and shared inputs are added to by many nodes.
-        grid = [[work.launch(work.kernels["grid_update"], layout.nodes, {}, given)]]
+        touch: Lists = _empty(work)
+        if work.model.colliders:
+            _extend(clear, _over_nodes(work, layout, "clear", "grid", grid=nodes["adj_grid_free"]))
+            given = {"grid_free": nodes["adj_grid_free"], "grid_v": nodes["adj_grid_v"]}
+            given |= {n: grads.arrays[n] for n in ("position", "rotation", "velocity", "spin")}
+            # On one thread: all nodes add to the same few cotangents.
+            touch[0].append(work.launch(work.kernels["contact"], layout.nodes, {}, given))
+        grid = _grid_update(work, layout, "grid_update_adjoint")
+        blocks = -(-layout.nodes // BLOCK)
+        self._gravity = Buffers.zeros({"sums": (blocks, 3)}, {"sums": p.vec3}, work.mass)
+        weighed: Lists = _empty(work)
+        weighed[0].append(self._weigh(nodes["adj_impulse" if work.blend else "adj_grid"], blocks))
         self._before = Plan([clear], work.threads)
-        parts = {"g2p": [flow, merge], "grid_update": [grid], "p2g and stress": [rest]}
+        _extend(weighed, rest)
+        parts = {"g2p": [flow, merge], "contact": [touch], "grid_update": [grid], "p2g and stress": [weighed]}
         self._parts = {name: Plan(phases, work.threads) for name, phases in parts.items()}
-        self._whole = Plan([clear, flow, merge, grid, rest], work.threads)
+        self._whole = Plan([clear, flow, merge, touch, grid, weighed], work.threads)
         self._places = Places(self._whole.launches)
         self._of_project, self._of_stress = Places(self._project), Places(self._stress)
         work.pool.give(blank)
+
+    def _weigh(self, forced: Any, blocks: int) -> Launch:
+        values = {
+            "adj_forced": forced,
+            "nodes": self._layout.nodes,
+            "block": BLOCK,
+            "sums": self._gravity.arrays["sums"],
+        }
+        return self._work.launch(self._work.kernels["gravity_adjoint"], blocks, values)
 
     def _by_lot(self, stage: str, index: int, lots: list[Lot], given: dict[str, Any]) -> list[Launch]:
         work, rows = self._work, self._theta_arrays[index]
@@ -190,8 +209,9 @@ class Backward:
                 probe(name, seen)
 
     def collect(self, grads: Buffers) -> None:
-        """Add the parameters' cotangents to those of the user's parameters."""
+        """Add the cotangents of gravity and of the parameters to those of the inputs."""
         work = self._work
+        grads.tensors["gravity"] += self._gravity.tensors["sums"].sum(dim=0)
         for index, body in enumerate(work.model.bodies):
             total = grads.tensors[f"theta_{body.material}"]
             if work.theta(index).shape[0] > 1:
@@ -232,6 +252,17 @@ def _over_nodes(work: Workspace, layout: Layout, name: str, *fixed: str, **value
         if count > 0:
             found[thread].append(work.launch(work.kernels[name], count, {"first": first, **values}, None, *fixed))
     return found
+
+
+def _grid_update(work: Workspace, layout: Layout, name: str) -> Lists:
+    """The grid update or its adjoint; with colliders it ends at the velocities before contact."""
+    nodes = work.node_arrays()
+    if not work.model.colliders:
+        return _over_nodes(work, layout, name)
+    free = {"grid_v": nodes["grid_free"]}
+    if name.endswith("adjoint"):
+        free["adj_grid_v"] = nodes["adj_grid_free"]
+    return _over_nodes(work, layout, name, "grid_v", "adj_grid_v", **free)
 
 
 def _onto_grid(work: Workspace, name: str, start: int, stop: int, odd: int, *sums: str, **values: Any) -> Launch:

@@ -21,7 +21,7 @@ import warp as wp
 from physim.bridge import Buffers
 from physim.numeric import Precision, kernel, mat33, numeric, real, vec3, vec4
 from physim.solvers.mpm.boundary import image_of
-from physim.solvers.mpm.kernels import node_index
+from physim.solvers.mpm.grid import node_index, node_place
 from physim.solvers.mpm.layout import Layout
 from physim.solvers.mpm.native import stencil_functions
 
@@ -106,22 +106,16 @@ def volume_mean(
 ):
     """Weighted mean at each node, with the images beyond walls and periodic sides."""
     node = wp.tid()
-    c0 = node_column[node]
-    i = c0 / width - low_a
-    j = c0 % width - low_b
-    k = node - columns[c0]
-    if wp.static(DIM == 2):
-        k = j
-        j = node - columns[c0]
+    at = node_place(node, node_column, columns, width, low_a, low_b, DIM)
     total = vec4()
     for a in range(SIDES):
         for b in range(SIDES):
             for c in range(SIDES):
                 other = node
                 if wp.static(SIDES > 1):
-                    gi = image_of(i, a, wall_plane[0], wall_plane[1], period[0])
-                    gj = image_of(j, b, wall_plane[2], wall_plane[3], period[1])
-                    gk = image_of(k, c, wall_plane[4], wall_plane[5], period[2])
+                    gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
+                    gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+                    gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
                     other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
                 if other >= 0:
                     total = total + sums[other]
