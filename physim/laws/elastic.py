@@ -9,6 +9,8 @@ from physim.laws.core import ElasticLaw, register
 from physim.laws.parameters import LAME
 from physim.numeric import mat33, numeric, params, real
 from physim.tensor import identity, left_strain, log_strain, polar_rotation
+from physim.tensor.matrices import axial, cofactor, skew, sym
+from physim.tensor.polar import newton_polar
 
 
 def lame_moduli(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,6 +48,26 @@ def fixed_corotated_kirchhoff(F: mat33, theta: params) -> mat33:
     return real(2.0) * theta[0] * (F - polar_rotation(F)) @ wp.transpose(F) + (
         theta[1] * J * (J - real(1.0)) * identity()
     )
+
+
+@fixed_corotated_kirchhoff.adjoint
+def _fixed_corotated_adjoint(F: mat33, theta: params, adj_ret: mat33):
+    # Written out, because it needs the rotation once where the chain of generated adjoints computes it three times.
+    R = newton_polar(F)
+    D = F - R
+    J = wp.determinant(F)
+    S = sym(wp.transpose(R) @ F)
+    along = real(2.0) * theta[0] * (adj_ret @ F)
+    M = wp.transpose(R) @ along
+    w = wp.inverse(wp.trace(S) * identity() - S) @ axial(wp.transpose(M) - M)
+    pressure = wp.trace(adj_ret)
+    wp.adjoint[F] += (
+        along
+        + real(2.0) * theta[0] * (wp.transpose(adj_ret) @ D)
+        + R @ skew(w)
+        + theta[1] * (real(2.0) * J - real(1.0)) * pressure * cofactor(F)
+    )
+    wp.adjoint[theta] += params(real(2.0) * wp.ddot(D @ wp.transpose(F), adj_ret), J * (J - real(1.0)) * pressure)
 
 
 @numeric
