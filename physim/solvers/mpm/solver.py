@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -33,8 +35,8 @@ class SolverMPM:
             touches, at the price of a little momentum; 0 conserves momentum exactly.
         volume_filter: share in [0, 1] by which, each substep, a fluid particle's volume ratio is drawn towards the
             mean of its neighbourhood (`volume`); 0.02 keeps the pressures inside a cell together.
-        threads: CPU threads; unless given, torch's number (`torch.set_num_threads`) from FEW particles on, else one.
-            Results do not depend on it.
+        threads: CPU threads; unless given, torch's number (`torch.set_num_threads`) on the main thread and from FEW
+            particles on, else one. Results do not depend on it.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
@@ -157,7 +159,9 @@ class SolverMPM:
         return {n: t.to(state.x) for n, t in {"gravity": gravity.reshape(1, 3), **motion, **thetas}.items()}
 
     def _workspace(self, state: ParticleState) -> Workspace:
-        threads = self.threads or (torch.get_num_threads() if state.x.shape[0] >= FEW else 1)
+        # Whoever runs simulations on several threads already has them busy.
+        alone = threading.current_thread() is threading.main_thread()
+        threads = self.threads or (torch.get_num_threads() if alone and state.x.shape[0] >= FEW else 1)
         key = (state.x.dtype, state.x.device, threads)
         if key not in self._workspaces:
             self._workspaces[key] = Workspace(self.model, state.x, threads=threads, **self._options)
