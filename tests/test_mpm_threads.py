@@ -1,0 +1,362 @@
+"""Neither the order of particles nor the number of threads changes a result: bits, gradients, strays, segments."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from physim.fit.differences import compare
+from physim.laws.material import Material
+from physim.sim.model import Body, Collider, ColliderKind, Contact, Grid, Model, Wall, WallKind
+from physim.sim.state import Control, ParticleState
+from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.mpm import segment
+from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.solver import SolverMPM
+
+DX, DT, STEPS = 0.1, 2e-3, 30
+PATIENCE = 60.0
+FIELDS = ("x", "v", "C", "F", "h")
+
+
+@pytest.fixture
+def layouts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Layout]]:
+    """The layouts that segments make."""
+    made: list[Layout] = []
+
+    def make(*args: Any, **options: Any) -> Layout:
+        made.append(Layout(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(segment, "Layout", make)
+    yield made
+
+
+def block(low: tuple[float, float, float], cells: tuple[int, int, int]) -> Tensor:
+    """Four (2D) or eight particles a cell from a corner [m] on; no cells along z for 2D."""
+    lines = [a + (torch.arange(2 * n, dtype=torch.float64) + 0.5) * DX / 2 for a, n in zip(low, cells, strict=True)]
+    if cells[2] == 0:
+        lines[2] = torch.zeros(1, dtype=torch.float64)
+    return torch.stack(torch.meshgrid(*lines, indexing="ij"), -1).reshape(-1, 3)
+
+
+@dataclass
+class Scene:
+    """A model, the state it starts from, and all that a result may be differentiated by (with scales)."""
+
+    model: Model
+    start: ParticleState
+    options: dict[str, float]
+    leaves: dict[str, tuple[Tensor, float]]
+    dt: float = DT
+
+    def solver(self, threads: int | None = 1) -> SolverMPM:
+        return SolverMPM(self.model, self.start.x, self.start.v, threads=threads, **self.options)
+
+    def end(self, solver: SolverMPM, chunks: tuple[int, ...] = (STEPS,), *, keep: bool = False) -> ParticleState:
+        """The state after segments of so many substeps each."""
+        given = {n: self.leaves[n][0] for n in self.leaves}
+        state = self.start.replace(**{n: given[n] for n in ("x", "v", "C", "F")})
+        base = self.model.control_at(0.0)
+        if self.model.colliders:
+            base = Control(given["position"], base.rotation, given["velocity"], given["spin"])
+        done = 0
+        for count in chunks:
+            state = solver.advance(state, base.moved_on(done * self.dt), self.dt, count, keep=keep)
+            done += count
+        return state
+
+    def loss(self, end: ParticleState) -> Tensor:
+        draw = torch.Generator().manual_seed(8)
+        total = end.x.new_zeros(())
+        for name, weight in (("x", 10.0), ("v", 1.0), ("C", 0.1), ("F", 3.0), ("h", 1.0)):
+            value = getattr(end, name)
+            if not value.numel():
+                continue  # no history
+            total = total + weight * (value * torch.randn(value.shape, generator=draw).to(value)).mean()
+        return total
+
+    def everything(self, solver: SolverMPM, chunks: tuple[int, ...] = (STEPS,), *, keep: bool) -> dict[str, Tensor]:
+        """Last state and gradients by name."""
+        end = self.end(solver, chunks, keep=keep)
+        wanted = [leaf for leaf, _ in self.leaves.values()]
+        grads = torch.autograd.grad(self.loss(end), wanted)
+        found = {n: getattr(end, n).detach() for n in FIELDS}
+        return found | {f"d/d{n}": g for n, g in zip(self.leaves, grads, strict=True)}
+
+
+def made(model: Model, x: Tensor, v: Tensor, dtype: torch.dtype, seed: int = 3, **options: float) -> Scene:
+    draw = torch.Generator().manual_seed(seed)
+    plane = torch.tensor([1.0, 1.0, 1.0 if model.grid.dim == 3 else 0.0], dtype=torch.float64)
+    square = plane[:, None] * plane
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    n = len(x)
+    x, v = x + 0.003 * noise(n, 3) * plane, v + 0.3 * noise(n, 3) * plane
+    model = model.to(dtype)
+    model.gravity = model.gravity.detach().clone().requires_grad_(True)
+    start = SolverMPM(model, x.to(dtype), v.to(dtype)).initial_state()
+    start = start.replace(C=(0.5 * noise(n, 3, 3) * square).to(dtype))
+    start = start.replace(F=start.F + (0.01 * noise(n, 3, 3) * square).to(dtype))
+    scales = {"x": 0.01, "v": 1.0, "C": 1.0, "F": 0.05}
+    leaves = {name: (getattr(start, name).clone().requires_grad_(True), s) for name, s in scales.items()}
+    leaves["gravity"] = (model.gravity, 9.81)
+    for i, material in enumerate(model.materials):
+        names = [name for name in material.values() if name in material.raw]
+        material.free(*names)
+        leaves |= {f"{name} {i}": (material.raw[name], 0.3) for name in names}
+    if model.colliders:
+        base = model.control_at(0.0)
+        for name, scale in (("position", 0.01), ("velocity", 1.0), ("spin", 1.0)):
+            leaves[name] = (getattr(base, name).to(dtype).clone().requires_grad_(True), scale)
+    return Scene(model, start, options, leaves)
+
+
+def jelly(dtype: torch.dtype) -> Scene:
+    """3D: a bar with a stiffness for each particle flies along its axis over a ball that rises and turns."""
+    x = block((0.35, 0.4, 0.4), (17, 2, 2))
+    E = torch.linspace(5e3, 2e4, len(x), dtype=torch.float64)
+    material = Material("fixed_corotated", rho0=1e3, values={"E": E, "nu": 0.3})
+    ball = Collider(
+        ColliderKind.SPHERE, (0.25, 0.0, 0.0), (1.617, 0.243, 0.487), contact=Contact.COULOMB, friction=0.3,
+        velocity=(0.5, 1.0, 0.0), spin=(0.0, 0.3, 0.4),
+    )  # fmt: skip
+    vol0 = torch.full((len(x),), (DX / 2) ** 3, dtype=torch.float64)
+    model = Model(Grid((0.0, 0.0, 0.0), DX, (36, 11, 10)), vol0, [material], colliders=[ball])
+    v = torch.tensor([9.0, 0.3, 0.2], dtype=torch.float64).repeat(len(x), 1)
+    return made(model, x, v, dtype)
+
+
+def mixture(dtype: torch.dtype) -> Scene:
+    """2D: elastic, plastic and liquid bodies that touch, between walls, blended, over a rising ball."""
+    parts = [block((0.3, 0.3, 0.0), (20, 2, 0)), block((0.9, 0.5, 0.0), (5, 2, 0)), block((1.4, 0.5, 0.0), (8, 1, 0))]
+    x = torch.cat(parts)
+    E = torch.linspace(1e4, 3e4, len(parts[0]), dtype=torch.float64)
+    values = {"bulk_modulus": 2e4, "viscosity": 2.0}
+    materials = [
+        Material("fixed_corotated", rho0=1e3, values={"E": E, "nu": 0.3}),
+        Material("hencky", None, "von_mises", rho0=1.5e3, values={"E": 2e4, "nu": 0.2, "yield_stress": 20.0}),
+        Material("fluid_quadratic", "newtonian", "fluid", rho0=800.0, values=values),
+    ]
+    ends = [0, *torch.cumsum(torch.tensor([len(p) for p in parts]), 0).tolist()]
+    bodies = [Body(ends[i], ends[i + 1], i) for i in range(3)]
+    # Off the nodes, where the distance or its slope has a kink.
+    ball = Collider(
+        ColliderKind.SPHERE, (0.21, 0.0, 0.0), (1.517, 0.183, 0.0), contact=Contact.COULOMB, friction=0.3,
+        velocity=(1.0, 0.8, 0.0), spin=(0.0, 0.0, 0.5),
+    )  # fmt: skip
+    walls = [Wall(1, False, 0.3, WallKind.NO_SLIP, (7.0, 0.0, 0.0)), Wall(1, True, 0.85, WallKind.SLIP)]
+    vol0 = torch.full((len(x),), (DX / 2) ** 2, dtype=torch.float64)
+    grid = Grid((0.0, 0.0, 0.0), DX, (40, 14, 1))
+    model = Model(grid, vol0, materials, bodies=bodies, walls=walls, colliders=[ball], gravity=(0.3, -9.81, 0.0))
+    v = torch.tensor([8.0, 0.0, 0.0], dtype=torch.float64).repeat(len(x), 1)
+    return made(model, x, v, dtype, blend=0.6, volume_filter=0.05)
+
+
+def strip(dim: int, speed: float, *, periodic: bool = False) -> Scene:
+    """A small soft body that crosses `speed` cells in a substep, without anything else."""
+    x = block((0.4, 0.4, 0.4 if dim == 3 else 0.0), (6, 2, 2 if dim == 3 else 0))
+    material = Material("fixed_corotated", rho0=1e3, values={"E": 2e4, "nu": 0.3})
+    vol0 = torch.full((len(x),), (DX / 2) ** dim, dtype=torch.float64)
+    shape = (16 if periodic else 40, 10, 10 if dim == 3 else 1)
+    model = Model(Grid((0.0, 0.0, 0.0), DX, shape, (periodic, False, False)), vol0, [material])
+    v = torch.tensor([speed * DX / DT, 0.0, 0.0], dtype=torch.float64).repeat(len(x), 1)
+    return made(model, x, v, torch.float64)
+
+
+SCENES: dict[str, Callable[[torch.dtype], Scene]] = {"jelly": jelly, "mixture": mixture}
+each = pytest.mark.parametrize("name", list(SCENES))
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    """Bit for bit."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.isfinite(value).all(), name
+        assert torch.equal(value, other[name]), f"{name} differs by {float((value - other[name]).abs().max()):.3g}"
+
+
+def close(one: dict[str, Tensor], other: dict[str, Tensor], bar: float) -> None:
+    for name, value in one.items():
+        if value.numel():
+            size = float(value.abs().max())
+            error = float((value - other[name]).abs().max())
+            assert error <= bar * size, f"{name}: {error:.3g} of {size:.3g}"
+
+
+@each
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_threads_repeats_and_keeping_change_no_bit(name: str, dtype: torch.dtype, layouts: list[Layout]) -> None:
+    scene = SCENES[name](dtype)
+    one, two = scene.solver(1), scene.solver(2)
+    first = scene.everything(one, keep=True)
+    assert len(layouts) >= 4, "the particles stay too long in their cells to show anything"
+    assert max(layout.slabs for layout in layouts) >= 4
+    for leaf in scene.leaves:
+        assert first[f"d/d{leaf}"].any(), f"nothing depends on {leaf}"
+    for _ in range(3):
+        same(first, scene.everything(two, keep=True))
+    same(first, scene.everything(two, keep=False))
+    same(first, scene.everything(one, keep=True))
+    same(first, scene.everything(one, keep=False))
+
+
+@each
+def test_three_threads_too(name: str) -> None:
+    scene = SCENES[name](torch.float32)
+    same(scene.everything(scene.solver(1), keep=True), scene.everything(scene.solver(3), keep=True))
+
+
+@each
+def test_gradients_across_layouts(name: str, layouts: list[Layout]) -> None:
+    scene = SCENES[name](torch.float64)
+    solver = scene.solver(2)
+    for found in compare(lambda: scene.loss(scene.end(solver)), scene.leaves, steps=(4e-6, 1e-6)):
+        assert found.agrees(1e-6), f"{found}"
+    assert len(layouts) >= 4
+
+
+@each
+def test_looking_for_strays_now_and_then_changes_no_bit(name: str) -> None:
+    """As on a device that is asked every few substeps only: the substeps after a stray are done again."""
+    scene = SCENES[name](torch.float64)
+    now, then = scene.solver(), scene.solver()
+    then._workspace(scene.start).cpu = False
+    for keep in (True, False):
+        same(scene.everything(now, keep=keep), scene.everything(then, keep=keep))
+
+
+@each
+def test_segments_of_any_length_agree(name: str, layouts: list[Layout]) -> None:
+    """Each segment sorts anew: sums in another order, the same numbers."""
+    scene = SCENES[name](torch.float64)
+    solver = scene.solver()
+    whole = scene.everything(solver, (12,), keep=True)
+    for chunks in ((1,) * 12, (5, 7)):
+        for keep in (True, False):
+            close(whole, scene.everything(solver, chunks, keep=keep), 1e-9)
+
+
+def strays(scene: Scene, count: int, layouts: list[Layout]) -> int:
+    """Layouts that one segment of `count` substeps makes."""
+    layouts.clear()
+    with torch.no_grad():
+        scene.end(scene.solver(), (count,))
+    return len(layouts)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_stray_in_the_last_substep_of_a_segment(dim: int, keep: bool, layouts: list[Layout]) -> None:
+    """No layout follows it: what is given back, and what backward starts from, is in the old order."""
+    scene = strip(dim, 0.62)
+    found = [strays(scene, count, layouts) for count in range(1, 8)]
+    last = found.index(2)  # the segment of so many substeps ends with a stray: one more takes a second layout
+    assert last >= 1 and found[last - 1] == 1
+    solver = scene.solver()
+    wanted = scene.everything(solver, (1,) * last + (1,), keep=True)
+    for chunks in ((last, 1), (last + 1,), (1, last)):
+        close(wanted, scene.everything(solver, chunks, keep=keep), 1e-10)
+    for difference in compare(lambda: scene.loss(scene.end(solver, (last,), keep=keep)), scene.leaves):
+        assert difference.agrees(1e-6), f"{difference}"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_segment_of_one_substep(keep: bool, layouts: list[Layout]) -> None:
+    scene = mixture(torch.float64)
+    solver = scene.solver(2)
+    for difference in compare(lambda: scene.loss(scene.end(solver, (1,), keep=keep)), scene.leaves, steps=(4e-6, 1e-6)):
+        assert difference.agrees(1e-6), f"{difference}"
+    with torch.no_grad():
+        step = solver.step(scene.start, scene.model.control_at(0.0), DT)
+        far = solver.advance(scene.start, scene.model.control_at(0.0), DT, 1)
+    same({n: getattr(step, n) for n in FIELDS}, {n: getattr(far, n) for n in FIELDS})
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_a_new_layout_as_often_as_can_be(dim: int, periodic: bool, layouts: list[Layout]) -> None:
+    """At 0.9 cells a substep a layout lasts for two substeps, and a uniform motion stays one."""
+    scene = strip(dim, 0.9, periodic=periodic)
+    count = 25
+    with torch.no_grad():
+        v = torch.tensor([0.9 * DX / DT, 0.0, 0.0], dtype=torch.float64)
+        rest = scene.solver().initial_state()
+        end = scene.solver().advance(rest.replace(v=v.expand_as(rest.x).contiguous()), None, DT, count)
+    assert len(layouts) >= count // 2
+    assert torch.allclose(end.x, rest.x + count * DT * v, rtol=0, atol=1e-12)
+    assert torch.allclose(end.F, rest.F, rtol=0, atol=1e-11)
+    solver = scene.solver()
+    layouts.clear()
+    first = scene.everything(solver, (10,), keep=True)
+    assert len(layouts) >= 5
+    same(first, scene.everything(scene.solver(2), (10,), keep=False))
+    close(first, scene.everything(solver, (1,) * 10, keep=True), 1e-9)
+    for difference in compare(lambda: scene.loss(scene.end(solver, (10,))), scene.leaves):
+        assert difference.agrees(1e-6), f"{difference}"
+
+
+def in_time(works: list[Callable[[], Any]]) -> list[Any]:
+    """Results of all, each in a thread of its own."""
+    found: dict[int, Any] = {}
+    errors: list[BaseException] = []
+
+    def run(i: int) -> None:
+        try:
+            found[i] = works[i]()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    if errors:
+        raise errors[0]
+    assert len(found) == len(works), "a solver hangs"
+    return [found[i] for i in range(len(works))]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_solvers_at_once(threads: int) -> None:
+    scenes = [jelly(torch.float32), mixture(torch.float32)]
+    alone = [scene.everything(scene.solver(threads), keep=True) for scene in scenes]
+    before = torch.get_num_threads()
+
+    def often(scene: Scene) -> list[dict[str, Tensor]]:
+        solver = scene.solver(threads)
+        return [scene.everything(solver, keep=keep) for keep in (True, False, True)]
+
+    together = in_time([lambda: often(scenes[0]), lambda: often(scenes[1])])
+    for wanted, runs in zip(alone, together, strict=True):
+        for found in runs:
+            same(wanted, found)
+    assert torch.get_num_threads() == before
+
+
+def test_a_failure_leaves_the_threads_and_the_solver_usable() -> None:
+    scene = jelly(torch.float32)
+    solver = scene.solver(2)
+    wanted = scene.everything(solver, keep=True)
+
+    def fail() -> None:
+        fast = scene.start.replace(v=scene.start.v * torch.linspace(0, 12, len(scene.start.x))[:, None])
+        with pytest.raises(RolloutFailure) as caught:
+            solver.advance(fast, None, DT, 5)
+        assert caught.value.status is Status.TOO_FAST
+        broken = scene.start.v.clone()
+        broken[7] = float("nan")
+        with pytest.raises(RolloutFailure):
+            solver.advance(scene.start.replace(v=broken), None, DT, 5)
+
+    in_time([fail])
+    same(wanted, scene.everything(solver, keep=True))
