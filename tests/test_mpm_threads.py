@@ -237,8 +237,8 @@ def look_now_and_then(name: str) -> None:
 
     def poisoned() -> Buffers:
         found = take()
-        for tensor in found.tensors.values():
-            tensor.fill_(float("nan"))
+        for field in "xvCF":
+            found.tensors[field].fill_(float("nan"))
         return found
 
     work.cpu = False
@@ -265,6 +265,31 @@ def test_segments_of_any_length_agree(name: str, layouts: list[Layout]) -> None:
     for chunks in ((1,) * 12, (5, 7)):
         for keep in (True, False):
             close(whole, scene.everything(solver, chunks, keep=keep), 1e-9)
+
+
+def test_a_history_that_no_law_writes_stays_as_it_was() -> None:
+    """A liquid without history beside a plastic body with one: memory that was used before must not show."""
+    x = torch.cat([block((0.4, 0.4, 0.0), (2, 2, 0)), block((0.8, 0.4, 0.0), (2, 2, 0))])
+    plastic = {"E": 2e4, "nu": 0.2, "yield_stress": 20.0}
+    materials = [
+        Material("hencky", None, "von_mises", rho0=1e3, values=plastic),
+        Material("fluid_quadratic", "newtonian", "fluid", rho0=1e3, values={"bulk_modulus": 2e4, "viscosity": 2.0}),
+    ]
+    assert materials[0].history_size > materials[1].history_size
+    half = len(x) // 2
+    bodies = [Body(0, half, 0), Body(half, len(x), 1)]
+    model = Model(Grid((0.0, 0.0, 0.0), DX, (14, 12, 1)), torch.full((len(x),), 2.5e-3), materials, bodies=bodies)
+    sim = SolverMPM(model, x)
+    rest = sim.initial_state()
+    work = sim._workspace(rest)
+    sim.advance(rest, None, DT, 1)
+    used = [work.take_state() for _ in range(6)]
+    for buffers in used:
+        buffers.tensors["h"].fill_(7.0)
+        work.pool.give(buffers)
+    for keep in (True, False):
+        end = sim.advance(rest.replace(v=rest.v.clone().requires_grad_(True)), None, DT, 3, keep=keep)
+        assert torch.equal(end.h[half:], rest.h[half:])
 
 
 def test_a_second_backward_pass_gives_the_same() -> None:
