@@ -21,18 +21,15 @@ HERE = [n for n, p in PROGRAMS.items() if n != "taichi" and not p.missing()]
 @pytest.mark.parametrize("scene", ["jelly", "water"])
 @pytest.mark.parametrize("name", HERE)
 def test_agrees_with_float64(name: str, scene: str) -> None:
+    """From F = I and from a strained start; and in free fall, where F = I all the way and `wp.svd3` is wrong."""
+    threads = 2 if name in ("physim", "cpp") else 1
     for start in ("moving", "strained"):
-        found = JUDGE.errors(name, scene, 1 if name == "torch" else 2, start)
+        found = JUDGE.errors(name, scene, threads, start)
         assert max(found.mean, found.loss, found.forward) < 1e-6, (start, found)
         assert found.dv0 < 1e-5 and found.dE < 1e-3, (start, found)
-
-
-@pytest.mark.parametrize("name", HERE)
-def test_gradient_where_F_is_the_identity(name: str) -> None:
-    """In free fall `wp.svd3`, and only that, gives wrong gradients; should it give right ones, its row can say so."""
-    off = JUDGE.errors(name, "jelly", 1).falling
-    assert off > 1e-2 if name == "warp_tape" else off < 1e-5
-    assert JUDGE.errors(name, "water", 1).falling < 1e-5
+        if start == "moving":
+            # Should wp.svd3 come to have the right adjoint, the note beside its row can go.
+            assert found.falling > 1e-3 if (name, scene) == ("warp_tape", "jelly") else found.falling < 1e-5
 
 
 def test_the_command_writes_its_rows(tmp_path: Path) -> None:
