@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physim.laws.material import Material
 from physim.sim.model import Body, Grid, Model
-from physim.solvers.mpm.layout import SLAB, Layout, Lot, _slab_edges, shared_out
+from physim.solvers.mpm.layout import SLAB, Layout, Lot, _slab_edges, dealt
 from physim.solvers.mpm.native import AXES
 from physim.solvers.mpm.solver import SolverMPM
 from physim.solvers.mpm.substep import shared_lots
@@ -248,15 +248,23 @@ def test_slab_edges() -> None:
     assert _slab_edges([0, 0, *[5] * 64, 0], 8) == list(range(2, 67, 8))
 
 
-def test_lots_are_dealt_evenly() -> None:
+def test_slabs_are_dealt_evenly_and_whole() -> None:
     draw = np.random.default_rng(2)
-    ends = np.cumsum(draw.integers(1, 50, 16)).tolist()
-    lots = [Lot(i, start, stop) for i, (start, stop) in enumerate(itertools.pairwise([0, *ends]))]
+    bodies = []
+    for _ in range(2):
+        ends = np.cumsum(draw.integers(1, 50, 16)).tolist()
+        lots = [Lot(i, start, stop) for i, (start, stop) in enumerate(itertools.pairwise([0, *ends]))]
+        bodies.append((lots[::2], lots[1::2]))
+    total = sum(lot.stop - lot.start for sides in bodies for lots in sides for lot in lots)
     for threads in (1, 2, 3, 40):
-        dealt = shared_out(lots, threads)
-        assert len(dealt) == threads and [lot for mine in dealt for lot in mine] == lots
-        sizes = [sum(lot.stop - lot.start for lot in mine) for mine in dealt]
-        assert max(sizes) <= ends[-1] / threads + 50
+        thread_of = dealt(bodies, threads)
+        assert sorted(thread_of) == list(range(16)) and set(thread_of.values()) <= set(range(threads))
+        sizes = [0] * threads
+        for sides in bodies:
+            for lots in sides:
+                for lot in lots:
+                    sizes[thread_of[lot.slab]] += lot.stop - lot.start
+        assert max(sizes) <= total / threads + 100
 
 
 @both

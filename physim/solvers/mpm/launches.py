@@ -5,9 +5,11 @@ A substep is a few phases with a barrier between them; in a phase each thread ha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import torch
 import warp as wp
 from torch import Tensor
 
@@ -99,6 +101,8 @@ class Workspace:
         self.images = 3 if self.periodic else 2 if model.walls else 1
         self.kernels = transfer_kernels(p, space.dim, shapes, images=self.images, blend=self.blend)
         self.laws = [law_kernels(m.laws, p) for m in model.materials]
+        widths = [model.materials[b.material].history_size for b in model.bodies]
+        self._unwritten = any(w < model.history_size for w in widths)
         self.flows = [model.materials[b.material].inelastic is not None for b in model.bodies]
         liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]
         # Bodies whose volume is filtered; each has its own sums, because volume ratios of two liquids do not mix.
@@ -134,6 +138,11 @@ class Workspace:
         self.capacity = 0
         self.layout: Layout | None = None
         self._bound: dict[str, Any] = {}
+        self._bound_to: tuple[Layout, float] | None = None
+        motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
+        self.input_types = {"gravity": p.vec3, **motion, **{f"theta_{i}": p.real for i in range(len(self.laws))}}
+        self.inputs = self.grads = Buffers({}, {})
+        self._left: tuple[Tensor, int, Layout] | None = None
 
     @property
     def grid_names(self) -> tuple[str, ...]:
@@ -145,10 +154,29 @@ class Workspace:
         columns = max(1, self.model.history_size)
         shapes = {"x": (self.n, 3), "v": (self.n, 3), "C": (self.n, 3, 3), "F": (self.n, 3, 3), "h": (self.n, columns)}
         found = self.pool.take(shapes, self.state_types, self._like)
-        if self.model.history_size and not all(self.flows):
+        if self._unwritten:
             # A body's law writes only its own columns of a history that another body has made wider.
             found.tensors["h"].zero_()
         return found
+
+    def sorted_state(self, state: Mapping[str, Tensor], rows: Tensor) -> Buffers:
+        """A copy of a state with its rows in another order."""
+        found = self.take_state()
+        for name, tensor in found.tensors.items():
+            torch.index_select(state[name], 0, rows, out=tensor)
+        return found
+
+    def leave(self, x: Tensor, layout: Layout) -> None:
+        """Remember the positions at which a segment ended, and its layout if it still holds."""
+        holds = self.cpu and int(self.stray.numpy()[0]) == NEVER
+        # Detached, because the graph of `x` holds this workspace.
+        self._left = (x.detach(), x._version, layout) if holds else None
+
+    def resume(self, x: Tensor) -> Layout | None:
+        """The layout of the segment that ended at these positions."""
+        if self._left is None or self._left[0].data_ptr() != x.data_ptr() or self._left[1] != x._version:
+            return None
+        return self._left[2]
 
     def take_grid(self) -> Buffers:
         """Memory for the nodal sums of one substep."""
@@ -177,6 +205,7 @@ class Workspace:
         if nodes + 4 <= self.capacity:
             return
         self.capacity = int(1.2 * nodes) + 4
+        self._bound_to = None
         self.pool.clear()
         fields = ["grid_v", "adj_grid", "adj_grid_v", "odd_grid"]
         fields += ["grid_free", "adj_grid_free"] if self.model.colliders else []
@@ -191,26 +220,53 @@ class Workspace:
             arrays.setdefault(name, self._nodes.arrays["grid_v"])
         return arrays
 
-    def bind_layout(self, layout: Layout, inputs: Buffers, dt: float) -> None:
-        """Point every launch to a layout, its particles' constants and the segment's inputs."""
+    def load(self, inputs: Mapping[str, Tensor]) -> None:
+        """Take over the inputs of a segment, into memory of our own, so that launches need not be built again."""
+        shapes = {n: tuple(t.shape) for n, t in inputs.items()}
+        if shapes != {n: tuple(t.shape) for n, t in self.inputs.tensors.items()}:
+            self.inputs = Buffers.zeros(shapes, self.input_types, self._like)
+            self.grads = Buffers.zeros(shapes, self.input_types, self._like)
+            self._bound_to = None
+        self.inputs.load(inputs)
+
+    def bind(self, layout: Layout, dt: float) -> bool:
+        """Point new launches to a layout and a substep [s]; False if those from before still serve."""
         self._grow(layout.nodes)
-        self.layout = layout
-        p = self.precision
-        order = layout.order
-        held = [self.mass[order], self.vol0[order]]
-        shift = to_warp(layout.shift, p.vec3)
+        same = self._bound_to is not None and self._bound_to[0] is layout and self._bound_to[1] == dt
+        if not same:
+            self._bound_to, self.layout = (layout, dt), layout
+            self._bound = self._arguments(layout, dt)
+            self._thetas = [self._sorted_theta(b.material, b.stop - b.start) for b in self.model.bodies]
+        for body, (sorted_theta, _) in zip(self.model.bodies, self._thetas, strict=True):
+            theta = self.inputs.tensors[f"theta_{body.material}"]
+            if theta.shape[0] > 1:
+                sorted_theta.copy_(theta[layout.order[body.start : body.stop] - body.start])
+        return not same
+
+    def _sorted_theta(self, material: int, count: int) -> tuple[Tensor, wp.array]:
+        name = f"theta_{material}"
+        theta = self.inputs.tensors[name]
+        if theta.shape[0] == 1:
+            return theta, self.inputs.arrays[name]
+        made = theta.new_empty(count, theta.shape[1])
+        return made, to_warp(made, self.precision.real)
+
+    def _arguments(self, layout: Layout, dt: float) -> dict[str, Any]:
+        p, order = self.precision, layout.order
         blank = self.take_state()
-        self._bound = {
+        self.pool.give(blank)
+        self._of_particles = [self.mass[order], self.vol0[order]]
+        return {
             **self.constants,
             **blank.arrays,
             **{f"{n}_out": a for n, a in blank.arrays.items()},
             **self.scratch.arrays,
             **layout.arrays(),
             **self.node_arrays(),
-            **inputs.arrays,
-            "mass": to_warp(held[0], p.real),
-            "vol0": to_warp(held[1], p.real),
-            "shift": shift,
+            **self.inputs.arrays,
+            "mass": to_warp(self._of_particles[0], p.real),
+            "vol0": to_warp(self._of_particles[1], p.real),
+            "shift": to_warp(layout.shift, p.vec3),
             "dt": p.real(dt),
             "elapsed": p.real(0.0),
             "substep": 0,
@@ -219,14 +275,6 @@ class Workspace:
             "stride": 0,
             "columns_h": self.model.history_size,
         }
-        self.pool.give(blank)
-        self._held = (held, inputs)
-        self._thetas = []
-        for body in self.model.bodies:
-            theta = inputs.tensors[f"theta_{body.material}"]
-            if theta.shape[0] > 1:
-                theta = theta[order[body.start : body.stop] - body.start].contiguous()
-            self._thetas.append((theta, to_warp(theta, p.real)))
 
     def theta(self, body: int) -> Tensor:
         """Parameters of a body in the layout's order, (1, k) or (n_b, k)."""

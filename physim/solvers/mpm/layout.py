@@ -171,12 +171,16 @@ def _spread(table: Tensor, best: Any, dim: int) -> Tensor:
     return table
 
 
-def shared_out(lots: list[Lot], threads: int) -> list[list[Lot]]:
-    """Lots dealt to threads in order, with about equally many particles each."""
-    total, seen = sum(lot.stop - lot.start for lot in lots), 0
-    found: list[list[Lot]] = [[] for _ in range(threads)]
-    for lot in lots:
-        middle = seen + (lot.stop - lot.start) / 2
-        found[min(threads - 1, int(threads * middle / max(1, total)))].append(lot)
-        seen += lot.stop - lot.start
+def dealt(lots: list[tuple[list[Lot], list[Lot]]], threads: int) -> dict[int, int]:
+    """A thread for each slab, the same for all bodies, which may touch the same nodes; even slabs come first."""
+    sizes: dict[int, int] = {}
+    for odd in range(2):
+        for sides in lots:
+            for lot in sides[odd]:
+                sizes[lot.slab] = sizes.get(lot.slab, 0) + lot.stop - lot.start
+    total, seen, found = sum(sizes.values()), 0, {}
+    for slab in sorted(sizes, key=lambda s: (s % 2, s)):
+        middle = seen + sizes[slab] / 2
+        found[slab] = min(threads - 1, int(threads * middle / total))
+        seen += sizes[slab]
     return found

@@ -18,7 +18,7 @@ from physim.bridge import Arrays, Buffers, Probe, one_torch_thread, raise_if_bad
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.launches import NEVER, Workspace
 from physim.solvers.mpm.layout import Layout
-from physim.solvers.mpm.substep import Backward, Forward
+from physim.solvers.mpm.substep import Forward, Substep
 
 CHECK = 8
 """Substeps between two looks at whether a particle has strayed, on a device that would have to wait for the answer."""
@@ -48,21 +48,25 @@ class _Kept:
         return found, True
 
 
+@dataclass
+class Bound:
+    """The launches that were bound last. They hold the workspace, which therefore does not hold them."""
+
+    substep: Substep | None = None
+
+
 class MPMSegment:
     """Substeps of one size from one time, as a `Segment` of the gradient boundary.
 
     Args:
         work: kernels and memory.
+        bound: launches that may serve again.
         dt: substep [s].
         t: time at the start [s].
     """
 
-    def __init__(self, work: Workspace, dt: float, t: float) -> None:
-        p = work.precision
-        self._work, self._dt, self._t = work, dt, t
-        motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
-        thetas = {f"theta_{i}": p.real for i in range(len(work.laws))}
-        self._input_types = {"gravity": p.vec3, **motion, **thetas}
+    def __init__(self, work: Workspace, bound: Bound, dt: float, t: float) -> None:
+        self._work, self._bound, self._dt, self._t = work, bound, dt, t
 
     def forward(
         self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, *, keep: bool
@@ -71,35 +75,40 @@ class MPMSegment:
         work, kept = self._work, _Kept()
         work.record.clear()
         with one_torch_thread(work.threads > 1):
-            now, layout = self._steps(state, Buffers(inputs, self._input_types), count, kept, keep=keep)
+            going_on = work.resume(state["x"])
+            kept.layouts[0] = going_on or self._layout(state["x"], None)
+            now, layout = self._steps(state, inputs, count, kept, keep=keep)
             out = {n: t[layout.inverse] for n, t in now.tensors.items()}
             last = Buffers(out, work.state_types)
             work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
+        work.leave(out["x"], layout)
         if not keep:
             work.pool.give(now)
-        return out, kept if keep else None
+            # A layout that goes on from an earlier segment cannot be made again from the state.
+            kept = _Kept(layouts={0: going_on}) if going_on else None
+        return out, kept
 
     def _steps(
-        self, state: Mapping[str, Tensor], inputs: Buffers, count: int, kept: _Kept, *, keep: bool
+        self,
+        state: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        count: int,
+        kept: _Kept,
+        *,
+        keep: bool,
     ) -> tuple[Buffers, Layout]:
-        """Run the substeps; the last state and its layout."""
-        work, layout = self._work, None
-        now: Mapping[str, Tensor] = state
-        current: Buffers | None = None
+        """Run the substeps from the first layout on; the last state and its layout."""
+        work, layout = self._work, kept.layouts[0]
+        work.load(inputs)
+        current = work.sorted_state(state, layout.order)
         k = 0
-        while k < count:
-            layout = self._layout(now["x"], layout)
-            kept.layouts[k] = layout
-            work.bind_layout(layout, inputs, self._dt)
-            entry = work.take_state()
-            entry.load({n: t[layout.change] for n, t in now.items()})
-            if current is not None:
-                work.pool.give(current)
-            current, k = self._hold(Forward(work, layout), entry, k, count, kept, keep=keep)
-            now = current.tensors
-            if work.record.failed():
+        while True:
+            current, k = self._hold(self._launches(layout, self._dt).forward, current, k, count, kept, keep=keep)
+            if k >= count or work.record.failed():
                 break
-        assert current is not None and layout is not None
+            layout = kept.layouts[k] = self._layout(current.tensors["x"], layout)
+            before, current = current, work.sorted_state(current.tensors, layout.change)
+            work.pool.give(before)
         kept.last = current
         return current, layout
 
@@ -118,7 +127,8 @@ class MPMSegment:
             forward.run()
             done.append((current, grid))
             current, k = out, k + 1
-            if work.cpu or len(done) == CHECK or k == count:
+            # The volume filter does not look whether somebody has strayed.
+            if work.cpu or forward.filter or len(done) == CHECK or k == count:
                 back = k - 1 - int(work.stray.numpy()[0])
                 strayed = back >= 0 or work.record.failed()
                 for _ in range(back):
@@ -137,6 +147,12 @@ class MPMSegment:
                 grid = work.take_grid()
         work.pool.give(grid)
         return current, k
+
+    def _launches(self, layout: Layout, dt: float) -> Substep:
+        """The launches for a layout; those of the last one serve again where it is the same."""
+        if self._work.bind(layout, dt) or self._bound.substep is None:
+            self._bound.substep = Substep(self._work, layout)
+        return self._bound.substep
 
     def _layout(self, x: Tensor, before: Layout | None) -> Layout:
         work = self._work
@@ -170,7 +186,8 @@ class MPMSegment:
         work.record.clear()
         yield Buffers(dict(state), work.state_types).arrays
         kept = _Kept()
-        self._steps(state, Buffers(inputs, self._input_types), count, kept, keep=True)
+        kept.layouts[0] = self._layout(state["x"], None)
+        self._steps(state, inputs, count, kept, keep=True)
         noted = work.record.take()
         for k in range(len(kept.states)):
             work.record.note(noted, k)
@@ -203,12 +220,13 @@ class MPMSegment:
         probe: bool,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         work = self._work
-        types = self._input_types
-        values = Buffers(inputs, types)
         if kept is None:
-            kept = _Kept()
-            self._steps(state, values, count, kept, keep=True)
-        grads = Buffers({n: torch.zeros_like(t) for n, t in inputs.items()}, types)
+            kept = _Kept(layouts={0: self._layout(state["x"], None)})
+        if not kept.states:
+            self._steps(state, inputs, count, kept, keep=True)
+        work.load(inputs)
+        for tensor in work.grads.tensors.values():
+            tensor.zero_()
         layout = kept.layout_at(count - 1)
         end, start = work.take_state(), work.take_state()
         start.tensors["h"].zero_()
@@ -218,9 +236,8 @@ class MPMSegment:
         last = count
         for first in sorted(kept.layouts, reverse=True):
             layout = kept.layouts[first]
-            work.bind_layout(layout, values, self._dt)
-            forward = Forward(work, layout)
-            backward = Backward(work, layout, grads, forward)
+            launches = self._launches(layout, self._dt)
+            forward, backward = launches.forward, launches.backward
             for k in reversed(range(first, last)):
                 told: Probe | None = partial(_tell, k, layout) if probe else None
                 before, (after, made), grid = kept.states[k], kept.end(k, work), kept.grids[k]
@@ -230,25 +247,23 @@ class MPMSegment:
                 start, end = end, start
                 if made:
                     work.pool.give(after)
-            backward.collect(grads)
+            backward.collect()
             if probe:
-                raise_if_bad("parameters", grads.arrays, first)
+                raise_if_bad("parameters", work.grads.arrays, first)
             end.load({n: t[layout.undo] for n, t in end.tensors.items()})
             last = first
         found = {n: t.clone() for n, t in end.tensors.items()}
         for buffers in (start, end, *kept.states, *kept.grids, kept.last):
             work.pool.give(buffers)
-        return found, grads.tensors
+        return found, {n: t.clone() for n, t in work.grads.tensors.items()}
 
     def contact_forces(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
         """Force [N] of the material on each collider during the substep that starts at `state`, (c, 3)."""
         work = self._work
-        values = Buffers(inputs, self._input_types)
         layout = self._layout(state["x"], None)
-        work.bind_layout(layout, values, self._dt)
-        forward = Forward(work, layout)
-        entry, grid = work.take_state(), work.take_grid()
-        entry.load({n: t[layout.change] for n, t in state.items()})
+        work.load(inputs)
+        forward = self._launches(layout, self._dt).forward
+        entry, grid = work.sorted_state(state, layout.order), work.take_grid()
         work.stray.fill_(NEVER)
         forward.bind(entry, entry, grid, 0, self._dt)
         found = forward.contact_forces()

@@ -16,7 +16,7 @@ from physim.sim.model import Grid, Model
 from physim.sim.state import Control, ParticleState
 from physim.solvers.mpm.launches import Workspace
 from physim.solvers.mpm.layout import Layout
-from physim.solvers.mpm.segment import MPMSegment
+from physim.solvers.mpm.segment import Bound, MPMSegment
 
 FEW = 4000
 """Particles below which a second thread costs more than it brings."""
@@ -71,6 +71,7 @@ class SolverMPM:
         self._options = {"blend": blend, "mass_floor": mass_floor, "volume_filter": volume_filter}
         self.threads = threads
         self._workspaces: dict[tuple, Workspace] = {}
+        self._bound: dict[int, Bound] = {}
 
     def initial_state(self) -> ParticleState:
         """Undeformed particles at their initial positions and velocities."""
@@ -126,7 +127,7 @@ class SolverMPM:
             GradientError: in backward, when a gradient is not finite.
         """
         control = control or self.model.control_at(state.t)
-        segment = MPMSegment(self._workspace(state), dt, state.t)
+        segment = self._segment(state, dt)
         out = run_segment(segment, substeps, _tensors(state), self._inputs(state, control), keep=keep)
         h = out["h"] if state.h.shape[1] else state.h
         return ParticleState(out["x"], out["v"], out["C"], out["F"], h, t=state.t + substeps * dt)
@@ -137,11 +138,15 @@ class SolverMPM:
         In two dimensions per metre of depth [N/m].
         """
         control = control or self.model.control_at(state.t)
-        segment = MPMSegment(self._workspace(state), dt, state.t)
+        segment = self._segment(state, dt)
         with on_stream_of(state.x), torch.no_grad():
             now = {n: t.detach().contiguous() for n, t in _tensors(state).items()}
             inputs = {n: t.detach().contiguous() for n, t in self._inputs(state, control).items()}
             return segment.contact_forces(now, inputs)[: len(self.model.colliders)]
+
+    def _segment(self, state: ParticleState, dt: float) -> MPMSegment:
+        work = self._workspace(state)
+        return MPMSegment(work, self._bound.setdefault(id(work), Bound()), dt, state.t)
 
     def _inputs(self, state: ParticleState, control: Control) -> dict[str, Tensor]:
         gravity = self.model.gravity

@@ -8,6 +8,7 @@ update; of P2G and stress.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from physim.bridge import Buffers, Probe, to_warp
 from physim.crew import Plan
 from physim.launch import Launch, Places
 from physim.solvers.mpm.launches import Workspace
-from physim.solvers.mpm.layout import Layout, Lot, shared_out
+from physim.solvers.mpm.layout import Layout, Lot, dealt
 from physim.solvers.mpm.volume import VolumeFilter
 
 BLOCK = 256
@@ -93,11 +94,10 @@ class Backward:
     Args:
         work: kernels and memory.
         layout: the layout.
-        grads: cotangents of the inputs, added to.
         forward: the forward launches, to be bound to the same substep.
     """
 
-    def __init__(self, work: Workspace, layout: Layout, grads: Buffers, forward: Forward) -> None:
+    def __init__(self, work: Workspace, layout: Layout, forward: Forward) -> None:
         self._work, self._layout, self._forward = work, layout, forward
         self.theta = [_theta_cotangents(work, layout, i) for i in range(len(work.model.bodies))]
         p = work.precision
@@ -138,7 +138,7 @@ class Backward:
         if work.model.colliders:
             _extend(clear, _over_nodes(work, layout, "clear", "grid", grid=nodes["adj_grid_free"]))
             given = {"grid_free": nodes["adj_grid_free"], "grid_v": nodes["adj_grid_v"]}
-            given |= {n: grads.arrays[n] for n in ("position", "rotation", "velocity", "spin")}
+            given |= {n: work.grads.arrays[n] for n in ("position", "rotation", "velocity", "spin")}
             # On one thread: all nodes add to the same few cotangents.
             touch[0].append(work.launch(work.kernels["contact"], layout.nodes, {}, given))
         grid = _grid_update(work, layout, "grid_update_adjoint")
@@ -208,27 +208,41 @@ class Backward:
             if probe:
                 probe(name, seen)
 
-    def collect(self, grads: Buffers) -> None:
-        """Add the cotangents of gravity and of the parameters to those of the inputs."""
+    def collect(self) -> None:
+        """Add the cotangents of gravity and of the parameters to those of the inputs, and zero them."""
         work = self._work
-        grads.tensors["gravity"] += self._gravity.tensors["sums"].sum(dim=0)
+        work.grads.tensors["gravity"] += self._gravity.tensors["sums"].sum(dim=0)
         for index, body in enumerate(work.model.bodies):
-            total = grads.tensors[f"theta_{body.material}"]
+            total = work.grads.tensors[f"theta_{body.material}"]
             if work.theta(index).shape[0] > 1:
                 rows = self._layout.order[body.start : body.stop] - body.start
                 total.index_add_(0, rows, self.theta[index][0])
             else:
                 total += self.theta[index].sum(dim=0)
+        for tensor in (self._gravity.tensors["sums"], *self.theta):
+            tensor.zero_()
+
+
+class Substep:
+    """The launches of a layout that `work` is bound to; those of the adjoint are made when they are needed."""
+
+    def __init__(self, work: Workspace, layout: Layout) -> None:
+        self._work, self._layout = work, layout
+        self.forward = Forward(work, layout)
+
+    @cached_property
+    def backward(self) -> Backward:
+        """The adjoint launches."""
+        return Backward(self._work, self._layout, self.forward)
 
 
 def shared_lots(work: Workspace, layout: Layout) -> Iterable[tuple[int, int, int, list[Lot]]]:
     """Body, thread, whether the slabs are odd, and lots of each thread's share."""
+    threads = dealt(layout.lots, work.threads)
     for index, sides in enumerate(layout.lots):
-        # All lots are dealt at once, so that each thread has about the same number of particles.
-        dealt = shared_out([*sides[0], *sides[1]], work.threads)
-        for thread, mine in enumerate(dealt):
+        for thread in range(work.threads):
             for odd in range(2):
-                lots = [lot for lot in mine if lot.slab % 2 == odd]
+                lots = [lot for lot in sides[odd] if threads[lot.slab] == thread]
                 if lots:
                     yield index, thread, odd, lots
 
