@@ -34,16 +34,18 @@ def measure(substeps: int, per_side: int, memory: str) -> dict[str, float]:
     solver = SolverMPM(model, x)
     budget = memory if memory == "auto" else float(memory) * 2**20
 
-    def run(steps: int) -> None:
+    def run(steps: int) -> float:
         trajectory = rollout(solver, solver.initial_state(), dt=2e-4, steps=steps, every=steps, memory=budget)
         trajectory.final.x.square().mean().backward()
+        return trajectory.stats["kept_bytes"] / 2**20
 
     run(1)
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(substeps)
+    bound = run(substeps)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     gradient = float(material.raw["E"].grad)
-    return {"particles": len(x), "substeps": substeps, "peak_mib": (peak - base) / 1024, "gradient": gradient}
+    found = {"particles": len(x), "substeps": substeps, "peak_mib": (peak - base) / 1024}
+    return found | {"bound_mib": bound, "gradient": gradient}
 
 
 def main() -> None:
@@ -65,7 +67,8 @@ def main() -> None:
         rows.append(json.loads(out.strip().splitlines()[-1]))
         r = rows[-1]
         sys.stdout.write(
-            f"{r['particles']} particles, {count:6d} substeps: peak {r['peak_mib']:8.1f} MiB above one substep\n"
+            f"{r['particles']} particles, {count:6d} substeps: peak {r['peak_mib']:8.1f} MiB above one substep, "
+            f"stated bound {r['bound_mib']:.1f} MiB\n"
         )
     ratio = rows[-1]["peak_mib"] / max(rows[0]["peak_mib"], 1e-9)
     sys.stdout.write(

@@ -106,7 +106,7 @@ class SolverMPM:
         nodes = Layout(x, None, ranges, self.model.grid).nodes
         sums = 2 if self._options["blend"] > 0 else 1
         # Sorted indices, cells and their inverses, once for several substeps.
-        layout = 8 * x.shape[0]
+        layout = 16 * x.shape[0]
         return state.bytes() + int(1.2 * nodes + 4) * 4 * sums * x.element_size() + layout
 
     def particles(self, state: ParticleState) -> ParticleState:
