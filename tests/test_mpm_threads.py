@@ -274,7 +274,7 @@ def test_segments_of_any_length_agree(name: str, layouts: list[Layout]) -> None:
     scene = SCENES[name](torch.float64)
     solver = scene.solver()
     whole = scene.everything(solver, (12,), keep=True)
-    for chunks in ((1,) * 12, (5, 7)):
+    for chunks in ((1,) * 12, (5, 7), (2, 4, 6), (3,) * 4, (4, 1, 4, 3)):
         for keep in (True, False):
             close(whole, scene.everything(solver, chunks, keep=keep), 1e-9)
 

@@ -138,7 +138,10 @@ def g2p(
             report(status, 2, substep, order[p])
         else:
             report(status, 0, substep, order[p])
-    moved = at + dt * vel
+    moved = x[p] + dt * vel
+    x_out[p] = moved
+    if wp.static(PERIODIC == 1):
+        moved = moved - shift[p]
     s = (moved - origin) * per_dx
     start = home[p]
     for axis in range(DIM):
@@ -147,7 +150,6 @@ def g2p(
             wp.atomic_min(stray, 0, substep)
         if last_node[axis] >= 0 and (node < 0 or node > last_node[axis]):
             report(status, 1, substep, order[p])
-    x_out[p] = x[p] + dt * vel
     C_out[p] = C
     if wp.static(STRAIN == 1):
         F_out[p] = F[p] + dt * (C @ F[p])

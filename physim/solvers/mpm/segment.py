@@ -250,7 +250,8 @@ class MPMSegment:
             backward.collect()
             if probe:
                 raise_if_bad("parameters", work.grads.arrays, first)
-            end.load({n: t[layout.undo] for n, t in end.tensors.items()})
+            rows = layout.undo if first else layout.inverse
+            end.load({n: t[rows] for n, t in end.tensors.items()})
             last = first
         found = {n: t.clone() for n, t in end.tensors.items()}
         for buffers in (start, end, *kept.states, *kept.grids, kept.last):
