@@ -23,17 +23,20 @@ from physim.launch import Launch
 # Words of the shared memory, in cache lines of eight: arrivals at barriers; orders given, and whether somebody slept
 # then; and for each thread its launches, their number, whether it is awake, and the last order it has seen.
 _WAIT = """
+typedef void (*give)();
 typedef void (*pause)(unsigned);
 typedef void (*plain)(void*, void*);
 typedef void (*reverse)(void*, void*, void*);
 long long* s = (long long*)sync.data;
 auto hold = [&](long long* counter, long long least, long long naps) -> bool {
     for (long long spins = 0; __atomic_load_n(counter, __ATOMIC_SEQ_CST) < least; ++spins) {
-        if (spins < 20000) {
+        if (spins < 4000) {
 #if defined(__x86_64__)
             __builtin_ia32_pause();
 #endif
-        } else if (naps > 0 && spins >= 20000 + naps)
+        } else if (spins < 6000 && yielder)
+            ((give)yielder)();
+        else if (naps > 0 && spins >= 6000 + naps)
             return false;
         else if (sleeper)
             ((pause)sleeper)(20);
@@ -91,12 +94,17 @@ for (;;) {
 
 @wp.func_native(_LEAD)
 def _lead_native(
-    sync: wp.array(dtype=wp.int64), orders: wp.array(dtype=wp.int64), posted: int, threads: int, sleeper: wp.int64
+    sync: wp.array(dtype=wp.int64),
+    orders: wp.array(dtype=wp.int64),
+    posted: int,
+    threads: int,
+    yielder: wp.int64,
+    sleeper: wp.int64,
 ): ...
 
 
 @wp.func_native(_FOLLOW)
-def _follow_native(sync: wp.array(dtype=wp.int64), thread: int, threads: int, sleeper: wp.int64): ...
+def _follow_native(sync: wp.array(dtype=wp.int64), thread: int, threads: int, yielder: wp.int64, sleeper: wp.int64): ...
 
 
 @cache
@@ -104,12 +112,17 @@ def _kernels() -> tuple[wp.Kernel, wp.Kernel]:
     module = wp.get_module("physim_crew")
 
     def lead(
-        sync: wp.array(dtype=wp.int64), orders: wp.array(dtype=wp.int64), posted: int, threads: int, sleeper: wp.int64
+        sync: wp.array(dtype=wp.int64),
+        orders: wp.array(dtype=wp.int64),
+        posted: int,
+        threads: int,
+        yielder: wp.int64,
+        sleeper: wp.int64,
     ):
-        _lead_native(sync, orders, posted, threads, sleeper)
+        _lead_native(sync, orders, posted, threads, yielder, sleeper)
 
-    def follow(sync: wp.array(dtype=wp.int64), thread: int, threads: int, sleeper: wp.int64):
-        _follow_native(sync, thread, threads, sleeper)
+    def follow(sync: wp.array(dtype=wp.int64), thread: int, threads: int, yielder: wp.int64, sleeper: wp.int64):
+        _follow_native(sync, thread, threads, yielder, sleeper)
 
     return tuple(wp.kernel(f, module=module, enable_backward=False) for f in (lead, follow))  # type: ignore[return-value]
 
@@ -145,7 +158,8 @@ class Crew:
         if size == 1:
             return
         self._sync = np.zeros(_SEATS + 8 * size, dtype=np.int64)
-        shared: dict[str, Any] = {"threads": size, "posted": 0, "sleeper": wp.int64(_sleeper())}
+        shared: dict[str, Any] = {"threads": size, "posted": 0, "yielder": wp.int64(_address("sched_yield"))}
+        shared["sleeper"] = wp.int64(_address("usleep"))
         shared["sync"] = wp.array(self._sync, dtype=wp.int64, device="cpu", copy=False)
         shared["orders"] = wp.zeros(2 * size, dtype=wp.int64, device="cpu")
         lead, follow = _kernels()
@@ -174,10 +188,10 @@ class Crew:
             self._lead()
 
 
-def _sleeper() -> int:
-    """Address of the system's function that sleeps for some microseconds; 0 where there is none."""
+def _address(name: str) -> int:
+    """Address of a function of the system's library; 0 where there is none."""
     try:
-        return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value or 0
     except (AttributeError, OSError, TypeError):
         return 0
 
