@@ -36,6 +36,16 @@ def image_of(i: int, image: int, low: int, high: int, period: int) -> int:
 
 
 @numeric
+def unit_vector(axis: int) -> vec3:
+    """The unit vector along an axis."""
+    return vec3(
+        wp.where(axis == 0, real(1.0), real(0.0)),
+        wp.where(axis == 1, real(1.0), real(0.0)),
+        wp.where(axis == 2, real(1.0), real(0.0)),
+    )
+
+
+@numeric
 def reflect(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
     """Mirror image of (momentum, mass) at a wall: slip flips the normal, no-slip the velocity relative to the wall.
 
@@ -43,11 +53,7 @@ def reflect(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
     """
     m = value[3]
     p = vec3(value[0], value[1], value[2])
-    n = vec3(
-        wp.where(axis == 0, real(1.0), real(0.0)),
-        wp.where(axis == 1, real(1.0), real(0.0)),
-        wp.where(axis == 2, real(1.0), real(0.0)),
-    )
+    n = unit_vector(axis)
     q = p
     if kind == 0:
         q = p - real(2.0) * wp.dot(p, n) * n
@@ -60,11 +66,7 @@ def reflect(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
 def reflect_adjoint(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
     """Transpose of `reflect`, which is linear in (momentum, mass)."""
     g = vec3(value[0], value[1], value[2])
-    n = vec3(
-        wp.where(axis == 0, real(1.0), real(0.0)),
-        wp.where(axis == 1, real(1.0), real(0.0)),
-        wp.where(axis == 2, real(1.0), real(0.0)),
-    )
+    n = unit_vector(axis)
     q = g
     m = value[3]
     if kind == 0:
