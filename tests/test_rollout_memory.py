@@ -13,7 +13,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from physim import bridge
 from physim.errors import GradientError, InputError
 from physim.laws.material import Material
-from physim.sim.memory import plan_memory
+from physim.sim.budget import plan_memory
 from physim.sim.model import Collider, ColliderKind, Contact, Grid, Model
 from physim.sim.rollout import rollout
 from physim.sim.state import Control

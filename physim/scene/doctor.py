@@ -59,6 +59,8 @@ def memory() -> str:
     """Free and total memory of the processors; what a rollout with gradients may hold follows from it."""
     import torch
 
+    from physim.sim.sizes import machine_memory
+
     told = []
     total, free = (machine_memory(key) for key in ("MemTotal", "MemAvailable"))
     if total:
@@ -67,15 +69,6 @@ def memory() -> str:
         free, total = torch.cuda.mem_get_info(i)
         told.append(f"cuda:{i} {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
     return ", ".join(told) or "unknown on this system"
-
-
-def machine_memory(key: str) -> int:
-    """A line of Linux's memory table [bytes]; zero on other systems."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
 
 
 def cache() -> str:

@@ -6,14 +6,16 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 import torch
 
 from physim.errors import InputError, StabilityError
-from physim.sim.memory import Plan, as_it_was, plan_memory, recomputed, values_of
+from physim.sim.budget import Plan, plan_memory
+from physim.sim.memory import as_it_was, on_host, recomputed, values_of
 from physim.sim.model import Model
 from physim.sim.state import Control, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status, Trajectory
@@ -72,6 +74,7 @@ def rollout(
     save: Callable[[S], Any] | None = None,
     every: int = 1,
     memory: str | int | float = "auto",
+    offload: bool = False,
     strict: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> Trajectory:
@@ -80,9 +83,9 @@ def rollout(
     Gradients flow from anything saved, and from the final state, to the initial state, the model's parameters
     and the control. What is held for them stays within `memory`, beside what `save` itself returns: every state where
     that is little, else the starts of segments, or of groups of segments, from which the rest is recomputed in the
-    backward pass. A budget below the least possible (about 30 states for 1000 substeps, 43 for 10,000) gets that least;
-    `stats` tells the bound. Where groups are recomputed, `control` and `save` are called again, so that what they
-    return must depend on their argument only.
+    backward pass. A budget below the least possible (about 30 states for 1000 substeps, 43 for 10,000) gets that
+    least; `rollout_memory` tells the bound beforehand, `stats` afterwards. Where groups are recomputed, `control` and
+    `save` are called again, so that what they return must depend on their argument only.
 
     Args:
         solver: the discretisation.
@@ -94,22 +97,24 @@ def rollout(
             on with the velocities and spins given, and `acceleration` is held.
         save: what to record; positions of the material points unless given.
         every: substeps between records; the start is recorded too.
-        memory: what may be held for the backward pass [bytes], or "auto": 256 MiB for keeping all states, beyond it up
-            to a quarter of the device's memory.
+        memory: what may be held for the backward pass: bytes, or text such as "2 GiB"; or "auto": 256 MiB for keeping
+            all states, beyond it up to a quarter of the device's free memory.
+        offload: keep the starts of segments (with groups, those of the outermost ones) in the host's memory, for a
+            state on a GPU whose memory is short.
         strict: raise on failure; otherwise the trajectory ends early and carries the status.
         progress: called with (done, total) substeps.
 
     Raises:
-        InputError: steps is not a multiple of every, or the memory is no number above zero.
+        InputError: steps is not a multiple of every, or the memory is no amount above zero.
         RolloutFailure: a substep failed, and `strict` is set.
     """
     if steps % every:
         raise InputError(f"steps = {steps} must be a multiple of every = {every}.")
     take = save or (lambda s: solver.particles(s).x)
     grad = torch.is_grad_enabled()
-    plan = _plan(solver, state, steps // every, every, memory) if grad else None
+    plan = _plan(solver, state, dt, steps, every, memory, offload) if grad else None
     then = (solver.model.gravity, values_of(solver.model) if plan and plan.levels else [])
-    run = _Run(solver, dt, steps, every, state.t, control, take, plan, *then)  # type: ignore[attr-defined]
+    run = _Run(solver, dt, steps, every, state.t, control, take, plan, *then, offload)  # type: ignore[attr-defined]
     book = _Book(progress, [state.t], [take(state)])  # type: ignore[attr-defined]
     began = time.perf_counter()
     state = run.span(state, run.segments(), plan.levels if plan else 0, book)
@@ -123,19 +128,57 @@ def rollout(
         "segment": run.length,
         "segments": len(run.segments()),
         "levels": plan.levels if plan else 0,
+        "passes": plan.passes if plan else 1.0,
         "kept_bytes": plan.bytes if plan else 0,
         "memory": plan.budget if plan else 0,
     }
     return Trajectory(book.times, book.saved, state, failure.status if failure else Status.OK, failure, stats)
 
 
-def _plan(solver: Any, state: Any, frames: int, every: int, memory: str | float) -> Plan:
-    tensors = [v for f in dataclasses.fields(state) if isinstance(v := getattr(state, f.name), torch.Tensor)]
+def rollout_memory(
+    solver: Solver[S],
+    state: S,
+    *,
+    dt: float,
+    steps: int,
+    every: int = 1,
+    memory: str | int | float = "auto",
+    offload: bool = False,
+) -> Plan:
+    """What a rollout with these arguments will hold for its backward pass, without running it.
+
+    `print` shows it: the bound, segments, forward passes, bytes per particle and kept substep. It counts nodes as the
+    material lies in `state`; where a body breaks up into drops, nodal sums may take more. What `save` returns, and the
+    solver's own scratch memory, come on top.
+
+    Args:
+        solver, state, dt, steps, every, memory, offload: as for `rollout`.
+
+    Raises:
+        InputError: see `rollout`.
+    """
+    if steps % every:
+        raise InputError(f"steps = {steps} must be a multiple of every = {every}.")
+    with torch.no_grad():
+        count = solver.particles(state).x.shape[0]
+    return dataclasses.replace(_plan(solver, state, dt, steps, every, memory, offload), particles=count)
+
+
+def _plan(solver: Any, state: Any, dt: float, steps: int, every: int, memory: str | float, offload: bool) -> Plan:
     # Each segment turns the raw parameters into those of the laws, which autograd keeps in about four copies.
     raw = [p for p in solver.model.parameters() if p.requires_grad]
     size = state.bytes() + 4 * sum(p.numel() * p.element_size() for p in raw)
     more = solver.substep_bytes(state) - state.bytes() if hasattr(solver, "substep_bytes") else 0
-    return plan_memory(frames, every, size, memory, tensors[0].device, substep_bytes=size + more)
+    jumps, at = 0, solver.model.next_change(state.t)
+    while at < state.t + steps * dt:
+        jumps, at = jumps + 1, solver.model.next_change(at)
+    device = _tensors(state)[0].device
+    told = {"substep_bytes": size + more, "jumps": jumps, "offload": offload}
+    return plan_memory(steps // every, every, size, memory, device, **told)
+
+
+def _tensors(state: Any) -> list[torch.Tensor]:
+    return [v for f in dataclasses.fields(state) if isinstance(v := getattr(state, f.name), torch.Tensor)]
 
 
 @dataclass
@@ -163,6 +206,7 @@ class _Run:
     plan: Plan | None
     gravity: torch.Tensor
     parameters: list[torch.Tensor]
+    offload: bool = False
 
     @property
     def length(self) -> int:
@@ -182,37 +226,58 @@ class _Run:
             done += count
         return found
 
-    def span(self, state: Any, segments: list[tuple[int, int]], level: int, book: _Book | None) -> Any:
-        """Run segments one after the other, in groups that are recomputed where `level` is not zero."""
-        if level:
-            assert self.plan is not None
-            size = self.plan.group**level
-            for i in range(0, len(segments), size):
-                state = recomputed(partial(self.group, segments[i : i + size], level - 1, book), state)
-                if book is not None and book.error is not None:
-                    break
-            return state
-        for start, count in segments:
-            try:
-                state = self.segment(state, start, count, book)
-            except Exception as error:
-                if book is None:
-                    raise
-                # Kept for the caller: an exception must not leave a group while torch notes what it saves.
-                book.error = error.after(start) if isinstance(error, RolloutFailure) else error
+    @cached_property
+    def kept_from(self) -> int:
+        """The substep from which segments keep their substeps for the backward pass."""
+        segments, kept = self.segments(), self.plan.kept if self.plan else 0
+        return segments[-min(kept, len(segments))][0] if kept else self.steps
+
+    def span(
+        self, state: Any, segments: list[tuple[int, int]], level: int, book: _Book | None, *, outer: bool = True
+    ) -> Any:
+        """Run segments one after the other, in groups that are recomputed where `level` is not zero.
+
+        The last group is not recomputed as a whole: nothing comes between its forward and its backward pass. What is
+        not in another group (`outer`) may lie on the host.
+        """
+        for part in self.parts(segments, level):
+            wrapped = level > 0 and part[-1] != segments[-1]
+            with on_host(_tensors(state)[0]) if outer and self.offload and (wrapped or not level) else nullcontext():
+                if wrapped:
+                    state = recomputed(partial(self.group, part, level - 1, book), state)
+                elif level:
+                    state = self.span(state, part, level - 1, book, outer=outer)
+                else:
+                    state = self.noted(state, *part[0], book)
+            if book is not None and book.error is not None:
                 break
         return state
+
+    def parts(self, segments: list[tuple[int, int]], level: int) -> list[list[tuple[int, int]]]:
+        """Groups of a level; single segments at level 0."""
+        size = self.plan.group**level if self.plan else 1
+        return [segments[i : i + size] for i in range(0, len(segments), size)]
+
+    def noted(self, state: Any, start: int, count: int, book: _Book | None) -> Any:
+        """Run one segment; an error is noted: it must not leave a group while torch notes what it saves."""
+        try:
+            return self.segment(state, start, count, book)
+        except Exception as error:
+            if book is None:
+                raise
+            book.error = error.after(start) if isinstance(error, RolloutFailure) else error
+            return state
 
     def group(self, segments: list[tuple[int, int]], level: int, book: _Book | None, state: Any, first: bool) -> Any:
         """Segments that are run a first time, or again in the backward pass."""
         if first:
-            return self.span(state, segments, level, book)
+            return self.span(state, segments, level, book, outer=False)
         with as_it_was(self.solver.model, self.gravity, self.parameters):
-            return self.span(state, segments, level, None)
+            return self.span(state, segments, level, None, outer=False)
 
     def segment(self, state: Any, start: int, count: int, book: _Book | None) -> Any:
         """Run one segment and record its end if a record is due."""
-        keep = self.plan is not None and self.plan.keep
+        keep = self.plan is not None and (self.plan.keep or start >= self.kept_from)
         state = self.solver.advance(state, self.control_at(start), self.dt, count, keep=keep)
         done = start + count
         state = state.replace(t=self.t0 + done * self.dt)
