@@ -31,12 +31,11 @@ def scatter_all(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
     grid: wp.array(dtype=vec4),
 ):
     p = wp.tid()
-    scatter(x[p], q[p], K[p], m[p], origin, per_dx, columns, width, low_a, low_b, grid)
+    scatter(x[p], q[p], K[p], m[p], origin, per_dx, columns, width, place, grid)
 
 
 def gather_all(
@@ -45,13 +44,12 @@ def gather_all(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
     grid: wp.array(dtype=vec4),
     out: wp.array2d(dtype=vec3),
 ):
     p = wp.tid()
-    found = gather(x[p], origin, per_dx, columns, width, low_a, low_b, grid)
+    found = gather(x[p], origin, per_dx, columns, width, place, grid)
     for i in range(4):
         out[p, i] = found[i]
 
@@ -65,13 +63,12 @@ def pull_all(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
     grid: wp.array(dtype=vec4),
     out: wp.array2d(dtype=vec3),
 ):
     p = wp.tid()
-    found = pull(x[p], q[p], K[p], m[p], origin, per_dx, columns, width, low_a, low_b, grid)
+    found = pull(x[p], q[p], K[p], m[p], origin, per_dx, columns, width, place, grid)
     for i in range(5):
         out[p, i] = found[i]
 
@@ -116,7 +113,7 @@ class Case:
         types = {"x": p.vec3, "q": p.vec3, "K": p.mat33, "m": p.real, "grid": p.vec4}
         given: dict[str, Any] = {n: wp.array(v, dtype=types[n], device="cpu") for n, v in values.items()}
         given |= {"origin": p.vec3(*self.origin), "per_dx": p.real(1 / DX), "out": out}
-        given |= {n: self.layout.arrays()[n] for n in ("columns", "width", "low_a", "low_b")}
+        given |= {n: self.layout.arrays()[n] for n in ("columns", "width", "place")}
         if "grid" not in given:
             given["grid"] = out
         wp.launch(made, len(self.x), [given[a.label] for a in made.adj.args], device="cpu")
@@ -238,7 +235,7 @@ def test_transfers_compile_for_a_gpu(dim: int, precision: Precision, tmp_path: P
             pytest.skip("this Warp was built without CUDA: its compiler is absent")
     except AttributeError:
         pytest.skip("this Warp does not tell whether its CUDA compiler is there")
-    made = transfer_kernels(precision, dim, (0,), images=3, blend=True)
+    made = transfer_kernels(precision, dim, (0,), images=3, blend=True, several=True)
     modules = {k.module.name: k.module for n, k in made.items() if "g2p" in n or "p2g" in n or n == "merge"}
     assert modules
     for name, module in modules.items():

@@ -121,7 +121,14 @@ def _extremes(F: Tensor) -> Tensor:
 
 
 def stable_substep(
-    material: Material, F: Tensor, dx: float, *, dim: int, rate: float = 0.0, safety: float = SAFETY
+    material: Material,
+    F: Tensor,
+    dx: float,
+    *,
+    dim: int,
+    theta: Tensor | None = None,
+    rate: float = 0.0,
+    safety: float = SAFETY,
 ) -> float:
     """Largest safe explicit substep [s] on a grid of spacing dx [m]; inf for a material without stiffness.
 
@@ -134,10 +141,11 @@ def stable_substep(
         F: deformation gradients of its particles [-], (n, 3, 3).
         dx: grid spacing [m].
         dim: 2 or 3.
+        theta: native parameters, (1, k) or (n, k); those of the material unless given.
         rate: largest shear rate [1/s] of the flow, for viscosities that depend on it.
         safety: fraction of that limit.
     """
-    theta = material.theta().detach()
+    theta = (material.theta() if theta is None else theta).detach()
     F = F.detach().double().cpu()
     # Per-particle parameters: every combination of the extreme states and the stiffest columns is covered by
     # looking at the extremes of both.

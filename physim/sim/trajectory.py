@@ -26,23 +26,34 @@ class RolloutFailure(SimulationError):
         status: what went wrong.
         substep: the first substep that failed, counted from the start of the segment or rollout.
         particle: the first particle in it.
+        world: its world, or None where there is one only.
         t: time at the start of that substep [s].
         quantity: what of the particle is wrong, such as `deformation gradient F`; empty where the solver cannot tell.
         detail: the numbers.
     """
 
     def __init__(
-        self, status: Status, *, substep: int, particle: int, t: float, quantity: str = "", detail: str = ""
+        self,
+        status: Status,
+        *,
+        substep: int,
+        particle: int,
+        t: float,
+        quantity: str = "",
+        detail: str = "",
+        world: int | None = None,
     ) -> None:
         self.status = status
         self.substep = substep
         self.particle = particle
+        self.world = world
         self.t = t
         self.quantity = quantity
         self.detail = detail
         what = f", {quantity}" if quantity else ""
         told = f" ({detail})" if detail else ""
-        super().__init__(f"substep {substep} (t = {t:.6g} s), particle {particle}{what}: {status.value}{told}.")
+        where = "" if world is None else f"world {world}, "
+        super().__init__(f"substep {substep} (t = {t:.6g} s), {where}particle {particle}{what}: {status.value}{told}.")
 
     def after(self, substeps: int) -> RolloutFailure:
         """The same failure, its substep counted from `substeps` earlier."""
@@ -50,6 +61,7 @@ class RolloutFailure(SimulationError):
             self.status,
             substep=self.substep + substeps,
             particle=self.particle,
+            world=self.world,
             t=self.t,
             quantity=self.quantity,
             detail=self.detail,

@@ -11,8 +11,8 @@ import warp as wp
 
 from physim.numeric import mat33, real, vec3, vec4
 from physim.solvers.mpm.boundary import image_adjoint, image_of, sides_of
-from physim.solvers.mpm.grid import SIDES, node_index, node_place
-from physim.solvers.mpm.kernels import BLEND, DIM, PERIODIC, STRAIN
+from physim.solvers.mpm.grid import SIDES, node_index, node_place, world_of
+from physim.solvers.mpm.kernels import BLEND, DIM, PERIODIC, STRAIN, WORLDS
 
 __all__ = [
     "BLEND",
@@ -20,6 +20,7 @@ __all__ = [
     "PERIODIC",
     "SIDES",
     "STRAIN",
+    "WORLDS",
     "blank",
     "g2p_adjoint",
     "gravity_adjoint",
@@ -57,8 +58,8 @@ def g2p_adjoint(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
+    places: wp.array(dtype=wp.int32),
     blend: real,
     dt: real,
     first: int,
@@ -74,6 +75,9 @@ def g2p_adjoint(
 ):
     """Assign the cotangents of v, and with STRAIN of F; add those of x and of the nodal velocities."""
     p = first + wp.tid()
+    table = place
+    if wp.static(WORLDS == 1):
+        table = places[p]
     at = x[p]
     if wp.static(PERIODIC == 1):
         at = at - shift[p]
@@ -85,8 +89,8 @@ def g2p_adjoint(
     if wp.static(STRAIN == 1):
         g_C = g_C + dt * (adj_F_out[p] @ wp.transpose(F[p]))
     g_B = scale * g_C
-    scatter(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, low_a, low_b, adj_grid_v)
-    sums = pull(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, low_a, low_b, grid_v)
+    scatter(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, table, adj_grid_v)
+    sums = pull(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, table, grid_v)
     back = sums[4] - wp.transpose(g_B) @ sums[0]
     if wp.static(STRAIN == 1):
         C = scale * wp.matrix_from_cols(sums[1], sums[2], sums[3])
@@ -96,8 +100,8 @@ def g2p_adjoint(
     if wp.static(BLEND == 1):
         own = blend * g_v
         adj_v[p] = own
-        scatter(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, adj_grid_u)
-        lost = pull(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, grid_u)
+        scatter(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, table, adj_grid_u)
+        lost = pull(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, table, grid_u)
         back = back + lost[4]
     # In 2D no lever arm along z exists, and z moves nothing.
     adj_x[p] = adj_x[p] + g_x + vec3(back[0], back[1], real(DIM - 2) * back[2])
@@ -115,8 +119,8 @@ def p2g_adjoint(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
+    places: wp.array(dtype=wp.int32),
     dt: real,
     first: int,
     adj_grid: wp.array(dtype=vec4),
@@ -128,6 +132,9 @@ def p2g_adjoint(
 ):
     """Add the cotangents of x and v, and assign those of C and tau, from those of nodal momentum and mass."""
     p = first + wp.tid()
+    table = place
+    if wp.static(WORLDS == 1):
+        table = places[p]
     at = x[p]
     if wp.static(PERIODIC == 1):
         at = at - shift[p]
@@ -137,13 +144,13 @@ def p2g_adjoint(
     S = impulse_scale * tau[p]
     if wp.static(BLEND == 0):
         A = A + S
-    sums = pull(at, m * v[p], A, m, origin, per_dx, columns, width, low_a, low_b, adj_grid)
+    sums = pull(at, m * v[p], A, m, origin, per_dx, columns, width, table, adj_grid)
     adj_A = wp.matrix_from_cols(sums[1], sums[2], sums[3])
     back = sums[4] - wp.transpose(A) @ sums[0]
     if wp.static(BLEND == 0):
         adj_tau[p] = impulse_scale * adj_A
     if wp.static(BLEND == 1):
-        push = pull(at, vec3(), S, real(0.0), origin, per_dx, columns, width, low_a, low_b, adj_impulse)
+        push = pull(at, vec3(), S, real(0.0), origin, per_dx, columns, width, table, adj_impulse)
         back = back + push[4] - wp.transpose(S) @ push[0]
         adj_tau[p] = impulse_scale * wp.matrix_from_cols(push[1], push[2], push[3])
     # In 2D no lever arm along z exists, and z moves nothing.
@@ -159,10 +166,12 @@ def grid_update_adjoint(
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
     width: int,
+    height: int,
     low_a: int,
     low_b: int,
     first: int,
     gravity: wp.array(dtype=vec3),
+    gravities: int,
     dt: real,
     period: wp.vec3i,
     wall_plane: wp.array(dtype=wp.int32),
@@ -177,7 +186,10 @@ def grid_update_adjoint(
 ):
     """Assign the cotangents of nodal momentum, mass and impulse."""
     node = first + wp.tid()
-    at = node_place(node, node_column, columns, width, low_a, low_b, DIM)
+    world = 0
+    if wp.static(WORLDS == 1):
+        world = world_of(node, node_column, width, height)
+    at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
     forced = vec4()
     unforced = vec4()
     for a in range(SIDES):
@@ -188,7 +200,9 @@ def grid_update_adjoint(
                     gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
                     gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
                     gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
+                    other = node_index(
+                        gi, gj, gk, world, columns, column_low, column_high, width, height, low_a, low_b, DIM
+                    )
                 if other >= 0:
                     v = grid_v[other]
                     m = v[3]
@@ -209,7 +223,8 @@ def grid_update_adjoint(
                             sides = sides_of(at, wall_plane)
                             part = image_adjoint(part, a, b, c, sides, wall_kind, wall_velocity)
                         forced = forced + part
-    weight = forced[0] * gravity[0][0] + forced[1] * gravity[0][1] + forced[2] * gravity[0][2]
+    pulled = gravity[world * gravities]
+    weight = forced[0] * pulled[0] + forced[1] * pulled[1] + forced[2] * pulled[2]
     adj_grid[node] = forced + unforced + vec4(real(0.0), real(0.0), real(0.0), dt * weight)
     if wp.static(BLEND == 1):
         adj_impulse[node] = vec4(forced[0], forced[1], forced[2], real(0.0))
@@ -219,17 +234,14 @@ def gravity_adjoint(
     grid: wp.array(dtype=vec4),
     adj_forced: wp.array(dtype=vec4),
     dt: real,
-    nodes: int,
-    block: int,
+    blocks: wp.array(dtype=wp.int32),
     first: int,
     sums: wp.array(dtype=vec3),
 ):
-    """Add the cotangent of gravity from one block of nodes to the block's sum."""
+    """Add the cotangent of gravity from one block of nodes to the block's sum; `blocks` tells where each starts."""
     b = first + wp.tid()
     total = vec3()
-    for i in range(block):
-        node = b * block + i
-        if node < nodes:
-            g = adj_forced[node]
-            total = total + grid[node][3] * vec3(g[0], g[1], g[2])
+    for node in range(blocks[b], blocks[b + 1]):
+        g = adj_forced[node]
+        total = total + grid[node][3] * vec3(g[0], g[1], g[2])
     sums[b] = sums[b] + dt * total

@@ -54,8 +54,8 @@ def needs_volume(material: Material) -> bool:
 class Record:
     """Where the kernels note failures: per kind, the first substep and in it the lowest particle."""
 
-    def __init__(self, model: Model, precision: Precision, device: Any) -> None:
-        self._model, self._device = model, device
+    def __init__(self, model: Model, worlds: int, precision: Precision, device: Any) -> None:
+        self._model, self._worlds, self._device = model, worlds, device
         self._examine_kernel = examine_kernel(precision)
         self._positive = [int(needs_volume(m)) for m in model.materials]
         self.status = wp.full(len(FAILURES), value=_NEVER, dtype=wp.int64, device=device)
@@ -102,10 +102,10 @@ class Record:
     def _examine(self, state: Arrays, substep: int) -> None:
         for body in self._model.bodies:
             columns = self._model.materials[body.material].history_size
-            values = [*(state[n] for n in ("x", "v", "C", "F", "h")), body.start, columns]
-            values += [self._positive[body.material], substep, self.status]
             size = body.stop - body.start
-            wp.launch(self._examine_kernel, size, values, device=self._device, record_tape=False)
+            values = [*(state[n] for n in ("x", "v", "C", "F", "h")), body.start, size]
+            values += [self._model.vol0.shape[0], columns, self._positive[body.material], substep, self.status]
+            wp.launch(self._examine_kernel, self._worlds * size, values, device=self._device, record_tape=False)
 
     def _first(self) -> tuple[int, int] | None:
         """Substep with particle in one number, and the kind of failure."""
@@ -128,6 +128,15 @@ class Record:
             detail = f"it is at ({', '.join(f'{float(c):.4g}' for c in at)}) m"
         elif status is Status.INVERTED:
             detail = f"det F = {np.linalg.det(after['F'].numpy()[particle].astype(float)):.3g}"
+        world, particle = divmod(particle, self._model.vol0.shape[0])
+        if self._worlds == 1:
+            world = None
         return RolloutFailure(
-            status, substep=substep, particle=particle, t=t + substep * dt, quantity=quantity, detail=detail
+            status,
+            substep=substep,
+            particle=particle,
+            world=world,
+            t=t + substep * dt,
+            quantity=quantity,
+            detail=detail,
         )

@@ -20,8 +20,8 @@ from physim.solvers.mpm.boundary import (
 )
 
 # Bound when a kernel is built: dimensions, kind of transfer, images per axis (2 with mirrored walls, 3 with a periodic
-# axis), whether contact forces are summed, and the geometry of each collider.
-DIM, BLEND, SIDES, FORCES = 3, 0, 1, 0
+# axis), whether there are several worlds, whether contact forces are summed, and the geometry of each collider.
+DIM, BLEND, SIDES, WORLDS, FORCES = 3, 0, 1, 0, 0
 KINDS = ()
 
 
@@ -31,13 +31,14 @@ def node_place(
     node_column: wp.array(dtype=wp.int32),
     columns: wp.array(dtype=wp.int32),
     width: int,
+    height: int,
     low_a: int,
     low_b: int,
     dim: int,
 ) -> wp.vec3i:
     """Indices along x, y and z of a node in the list of nodes."""
     c = node_column[node]
-    a = c / width - low_a
+    a = (c / width) % height - low_a
     b = c % width - low_b
     r = node - columns[c]
     place = wp.vec3i(a, b, r)
@@ -47,19 +48,27 @@ def node_place(
 
 
 @numeric
+def world_of(node: int, node_column: wp.array(dtype=wp.int32), width: int, height: int) -> int:
+    """World of a node in the list of nodes."""
+    return node_column[node] / (width * height)
+
+
+@numeric
 def node_index(
     i: int,
     j: int,
     k: int,
+    world: int,
     columns: wp.array(dtype=wp.int32),
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
     width: int,
+    height: int,
     low_a: int,
     low_b: int,
     dim: int,
 ) -> int:
-    """Place of a node in the list of nodes, or -1 if no particle is near it."""
+    """Place of a node in the list of nodes, or -1 if no particle of its world is near it."""
     a = i + low_a
     b = j + low_b
     r = k
@@ -67,11 +76,10 @@ def node_index(
         b = k + low_b
         r = j
     found = -1
-    if a >= 0 and b >= 0 and b < width:
-        c = a * width + b
-        if c < columns.shape[0]:
-            if r >= column_low[c] and r < column_high[c]:
-                found = columns[c] + r
+    if a >= 0 and a < height and b >= 0 and b < width:
+        c = (world * height + a) * width + b
+        if r >= column_low[c] and r < column_high[c]:
+            found = columns[c] + r
     return found
 
 
@@ -107,10 +115,12 @@ def grid_update(
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
     width: int,
+    height: int,
     low_a: int,
     low_b: int,
     first: int,
     gravity: wp.array(dtype=vec3),
+    gravities: int,
     dt: real,
     period: wp.vec3i,
     wall_plane: wp.array(dtype=wp.int32),
@@ -122,13 +132,17 @@ def grid_update(
 ):
     """Nodal velocity from momentum, with gravity and mirrored walls, and mass; `grid_u` is the one before forces."""
     node = first + wp.tid()
-    pull = vec4(gravity[0][0], gravity[0][1], gravity[0][2], real(0.0))
+    world = 0
+    if wp.static(WORLDS == 1):
+        world = world_of(node, node_column, width, height)
+    g = gravity[world * gravities]
+    pull = vec4(g[0], g[1], g[2], real(0.0))
     total = vec4()
     before = vec4()
     # A ghost node sees, in the mirror, its image: summing a node's own momentum and the reflected momentum of its
     # mirror node folds the ghosts back and gives every ghost the mirrored velocity, in one gather. On a periodic axis
     # the images are whole periods away, and nothing is reflected.
-    at = node_place(node, node_column, columns, width, low_a, low_b, DIM)
+    at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
     for a in range(SIDES):
         for b in range(SIDES):
             for c in range(SIDES):
@@ -137,7 +151,9 @@ def grid_update(
                     gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
                     gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
                     gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
+                    other = node_index(
+                        gi, gj, gk, world, columns, column_low, column_high, width, height, low_a, low_b, DIM
+                    )
                 if other >= 0:
                     own = grid[other]
                     part = own + (dt * own[3]) * pull
@@ -167,6 +183,7 @@ def contact(
     node_column: wp.array(dtype=wp.int32),
     columns: wp.array(dtype=wp.int32),
     width: int,
+    height: int,
     low_a: int,
     low_b: int,
     first: int,
@@ -195,11 +212,15 @@ def contact(
     m = free_node[3]
     vel = vec3(free_node[0], free_node[1], free_node[2])
     if m > real(0.0):
-        place = node_place(node, node_column, columns, width, low_a, low_b, DIM)
+        place = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
         at = origin + vec3(real(place[0]), real(place[1]), real(place[2])) / per_dx
+        world = 0
+        if wp.static(WORLDS == 1):
+            world = world_of(node, node_column, width, height)
         for c in range(wp.static(len(KINDS))):
-            centre = position[c] + elapsed * velocity[c]
-            q = wp.transpose(rotation[c]) @ turn(at - centre, real(-elapsed) * spin[c])
+            solid = world * wp.static(len(KINDS)) + c
+            centre = position[solid] + elapsed * velocity[solid]
+            q = wp.transpose(rotation[solid]) @ turn(at - centre, real(-elapsed) * spin[solid])
             hit = vec4(real(0.0), real(0.0), real(1.0), q[2])
             if wp.static(KINDS[c] == 1):
                 hit = box_distance(q, collider_size[c])
@@ -209,10 +230,10 @@ def contact(
                 hit = field_distance(q, field_values, field_at[c], field_origin[c], field_spacing[c], field_dims[c])
             # A node on the surface counts as inside, whatever the rounding of its position.
             if hit[3] * per_dx < real(1e-4):
-                n = turn(rotation[c] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[c])
-                surface = velocity[c] + wp.cross(spin[c], at - centre)
+                n = turn(rotation[solid] @ vec3(hit[0], hit[1], hit[2]), elapsed * spin[solid])
+                surface = velocity[solid] + wp.cross(spin[solid], at - centre)
                 free = vel
                 vel = contact_velocity(free, surface, n, collider_mode[c], collider_friction[c])
                 if wp.static(FORCES == 1):
-                    wp.atomic_add(contact_force, c, (m / dt) * (free - vel))
+                    wp.atomic_add(contact_force, solid, (m / dt) * (free - vel))
     grid_v[node] = vec4(vel[0], vel[1], vel[2], m)

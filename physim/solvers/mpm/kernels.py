@@ -14,9 +14,9 @@ import warp as wp
 
 from physim.numeric import mat33, numeric, real, vec3, vec4
 
-# Bound when a kernel is built: dimensions, kind of transfer, whether an axis is periodic, whether g2p updates F, the
-# sizes and functions of a law, and the loops over the stencil.
-DIM, BLEND, PERIODIC, STRAIN, PARAMS, HISTORY = 3, 0, 0, 1, 0, 0
+# Bound when a kernel is built: dimensions, kind of transfer, whether an axis is periodic, whether there are several
+# worlds, whether g2p updates F, the sizes and functions of a law, and the loops over the stencil.
+DIM, BLEND, PERIODIC, WORLDS, STRAIN, PARAMS, HISTORY = 3, 0, 0, 0, 1, 0, 0
 params = history = stress_of = project_of = scatter = gather = None
 
 
@@ -66,8 +66,8 @@ def p2g(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
+    places: wp.array(dtype=wp.int32),
     dt: real,
     first: int,
     substep: int,
@@ -79,6 +79,9 @@ def p2g(
     if stray[0] < substep:
         return
     p = first + wp.tid()
+    table = place
+    if wp.static(WORLDS == 1):
+        table = places[p]
     at = x[p]
     if wp.static(PERIODIC == 1):
         at = at - shift[p]
@@ -87,9 +90,9 @@ def p2g(
     S = (real(-4.0) * dt * vol0[p] * per_dx * per_dx) * tau[p]
     if wp.static(BLEND == 0):
         A = A + S
-    scatter(at, m * v[p], A, m, origin, per_dx, columns, width, low_a, low_b, grid)
+    scatter(at, m * v[p], A, m, origin, per_dx, columns, width, table, grid)
     if wp.static(BLEND == 1):
-        scatter(at, vec3(), S, real(0.0), origin, per_dx, columns, width, low_a, low_b, impulse)
+        scatter(at, vec3(), S, real(0.0), origin, per_dx, columns, width, table, impulse)
 
 
 def g2p(
@@ -105,8 +108,8 @@ def g2p(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
+    places: wp.array(dtype=wp.int32),
     last_node: wp.vec3i,
     blend: real,
     dt: real,
@@ -126,10 +129,13 @@ def g2p(
     if stray[0] < substep:
         return
     p = first + wp.tid()
+    table = place
+    if wp.static(WORLDS == 1):
+        table = places[p]
     at = x[p]
     if wp.static(PERIODIC == 1):
         at = at - shift[p]
-    sums = gather(at, origin, per_dx, columns, width, low_a, low_b, grid_v)
+    sums = gather(at, origin, per_dx, columns, width, table, grid_v)
     vel = sums[0]
     C = (real(4.0) * per_dx * per_dx) * wp.matrix_from_cols(sums[1], sums[2], sums[3])
     speed = wp.dot(vel, vel) * dt * dt * per_dx * per_dx
@@ -156,7 +162,7 @@ def g2p(
     if wp.static(BLEND == 0):
         v_out[p] = vel
     if wp.static(BLEND == 1):
-        before = gather(at, origin, per_dx, columns, width, low_a, low_b, grid_u)
+        before = gather(at, origin, per_dx, columns, width, table, grid_u)
         v_out[p] = vel + blend * (v[p] - before[0])
 
 
@@ -196,14 +202,19 @@ def examine(
     F: wp.array(dtype=mat33),
     h: wp.array2d(dtype=real),
     start: int,
+    size: int,
+    each: int,
     columns: int,
     positive: int,
     substep: int,
     status: wp.array(dtype=wp.int64),
 ):
-    """Report the particles of one body whose state cannot be gone on from; `positive` asks for det F > 0."""
+    """Report the particles of one body whose state cannot be gone on from; `positive` asks for det F > 0.
+
+    The body has `size` particles from `start` on in each world of `each` particles.
+    """
     i = wp.tid()
-    p = start + i
+    p = (i / size) * each + start + i % size
     if not wp.isfinite(x[p]):
         report(status, 3, substep, p)
     if not wp.isfinite(v[p]):

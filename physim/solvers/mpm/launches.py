@@ -24,31 +24,33 @@ from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
 from physim.solvers.mpm.examine import Record
 from physim.solvers.mpm.layout import SLABS, Layout
 from physim.solvers.mpm.native import stencil_functions
+from physim.solvers.mpm.worlds import Worlds
 
 NEVER = 2**31 - 1
 
 
 @cache
 def transfer_kernels(
-    precision: Precision, dim: int, colliders: tuple[int, ...], *, images: int, blend: bool
+    precision: Precision, dim: int, colliders: tuple[int, ...], *, images: int, blend: bool, several: bool
 ) -> dict[str, wp.Kernel]:
     """P2G, grid update and G2P, and the adjoints of the transfers, for one kind of model."""
     periodic, kind = int(images == 3), "aflip" if blend else "apic"
-    sizes = {"DIM": dim, "BLEND": int(blend), "PERIODIC": periodic} | stencil_functions(precision, dim)
+    sizes = {"DIM": dim, "BLEND": int(blend), "WORLDS": int(several)}
+    particles = {"PERIODIC": periodic} | sizes | stencil_functions(precision, dim)
+    worlds = "_worlds" if several else ""
     made = {}
     for strain in (0, 1):
-        module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}"
+        module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}{worlds}"
         both = (kernels.p2g, adjoints.p2g_adjoint, grid.clear, grid.merge, adjoints.blank)
         for source in (kernels.g2p, adjoints.g2p_adjoint, *(both if strain else ())):
             name = source.__name__ + ("" if strain else "_only")
-            made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **sizes)
-    module = f"physim_grid_{dim}d_{kind}_{images}"
+            made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **particles)
+    module = f"physim_grid_{dim}d_{kind}_{images}{worlds}"
     for source in (grid.grid_update, adjoints.grid_update_adjoint, adjoints.gravity_adjoint):
-        bound = {"SIDES": images, "BLEND": int(blend), "DIM": dim}
-        made[source.__name__] = kernel(source, precision, module=module, differentiable=False, **bound)
+        made[source.__name__] = kernel(source, precision, module=module, differentiable=False, SIDES=images, **sizes)
     if colliders:
-        module = f"physim_contact_{dim}d_{''.join(map(str, colliders))}"
-        bound = {"KINDS": colliders, "DIM": dim}
+        module = f"physim_contact_{dim}d_{''.join(map(str, colliders))}{worlds}"
+        bound = {"KINDS": colliders, "DIM": dim, "WORLDS": int(several)}
         made["contact"] = kernel(grid.contact, precision, module=module, FORCES=0, **bound)
         made["contact_forces"] = kernel(
             grid.contact, precision, module=module + "_forces", differentiable=False, FORCES=1, **bound
@@ -82,15 +84,25 @@ class Workspace:
         like: a tensor of the state's type and device.
         blend, mass_floor, volume_filter: see `SolverMPM`.
         threads: CPU threads.
+        worlds: copies of the model.
     """
 
     def __init__(
-        self, model: Model, like: Tensor, *, blend: float, mass_floor: float, volume_filter: float, threads: int
+        self,
+        model: Model,
+        like: Tensor,
+        *,
+        blend: float,
+        mass_floor: float,
+        volume_filter: float,
+        threads: int,
+        worlds: Worlds,
     ) -> None:
         wp.init()
         p = self.precision = precision_of(like)
         self.model, self.device = model, wp.device_from_torch(like.device)
-        space, self.n = model.grid, like.shape[0]
+        space, self.n = model.grid, worlds.total
+        self.worlds = worlds
         self.cpu = like.device.type == "cpu"
         self.threads = threads if self.cpu else 1
         self.crew = Crew(self.threads)
@@ -99,7 +111,9 @@ class Workspace:
         shapes = tuple(int(c.kind) for c in model.colliders)
         self.periodic = any(space.periodic)
         self.images = 3 if self.periodic else 2 if model.walls else 1
-        self.kernels = transfer_kernels(p, space.dim, shapes, images=self.images, blend=self.blend)
+        self.kernels = transfer_kernels(
+            p, space.dim, shapes, images=self.images, blend=self.blend, several=worlds.count > 1
+        )
         self.laws = [law_kernels(m.laws, p) for m in model.materials]
         widths = [model.materials[b.material].history_size for b in model.bodies]
         self._unwritten = any(w < model.history_size for w in widths)
@@ -107,8 +121,8 @@ class Workspace:
         liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]
         # Bodies whose volume is filtered; each has its own sums, because volume ratios of two liquids do not mix.
         self.filtered = [i for i, b in enumerate(model.bodies) if volume_filter > 0 and liquid[b.material]]
-        self.record, self.pool = Record(model, p, self.device), Pool()
-        self.mass, self.vol0 = (t.detach().to(like).contiguous() for t in (model.mass, model.vol0))
+        self.record, self.pool = Record(model, worlds.count, p, self.device), Pool()
+        self.mass, self.vol0 = (worlds.repeat(t.detach().to(like)).contiguous() for t in (model.mass, model.vol0))
         walls = dict(zip(("wall_plane", "wall_kind", "wall_velocity"), wall_arrays(model, p, self.device), strict=True))
         names = ("mode", "friction", "size")
         fields = ("at", "dims", "origin", "spacing", "values")
@@ -116,7 +130,7 @@ class Workspace:
         solids = dict(zip(keys, collider_arrays(model, p, self.device), strict=True))
         last = [space.shape[i] - 3 if i < space.dim and not space.periodic[i] else -1 for i in range(3)]
         self.stray = wp.full(1, value=NEVER, dtype=wp.int32, device=self.device)
-        self.contact_force = wp.zeros(max(1, len(shapes)), dtype=p.vec3, device=self.device)
+        self.contact_force = wp.zeros(worlds.count * max(1, len(shapes)), dtype=p.vec3, device=self.device)
         self.constants: dict[str, Any] = {
             **walls,
             **solids,
@@ -236,19 +250,27 @@ class Workspace:
         if not same:
             self._bound_to, self.layout = (layout, dt), layout
             self._bound = self._arguments(layout, dt)
-            self._thetas = [self._sorted_theta(b.material, b.stop - b.start) for b in self.model.bodies]
-        for body, (sorted_theta, _) in zip(self.model.bodies, self._thetas, strict=True):
-            theta = self.inputs.tensors[f"theta_{body.material}"]
+            self._thetas = [self._sorted_theta(i) for i in range(len(self.model.bodies))]
+        for index, (sorted_theta, _) in enumerate(self._thetas):
+            theta = self._theta_of(index)
             if theta.shape[0] > 1:
-                sorted_theta.copy_(theta[layout.order[body.start : body.stop] - body.start])
+                sorted_theta.copy_(theta[self.theta_rows(layout, index)])
         return not same
 
-    def _sorted_theta(self, material: int, count: int) -> tuple[Tensor, wp.array]:
-        name = f"theta_{material}"
-        theta = self.inputs.tensors[name]
+    def theta_rows(self, layout: Layout, index: int) -> Tensor:
+        """Rows of its material's parameters for the particles of a body, in the layout's order."""
+        start, stop = self.worlds.ranges[index]
+        return self.worlds.parameter_rows(self.model.bodies[index], self._theta_of(index), layout.order[start:stop])
+
+    def _theta_of(self, index: int) -> Tensor:
+        return self.inputs.tensors[f"theta_{self.model.bodies[index].material}"]
+
+    def _sorted_theta(self, index: int) -> tuple[Tensor, wp.array]:
+        theta = self._theta_of(index)
         if theta.shape[0] == 1:
-            return theta, self.inputs.arrays[name]
-        made = theta.new_empty(count, theta.shape[1])
+            return theta, self.inputs.arrays[f"theta_{self.model.bodies[index].material}"]
+        start, stop = self.worlds.ranges[index]
+        made = theta.new_empty(stop - start, theta.shape[1])
         return made, to_warp(made, self.precision.real)
 
     def _arguments(self, layout: Layout, dt: float) -> dict[str, Any]:
@@ -274,6 +296,7 @@ class Workspace:
             "row": 0,
             "stride": 0,
             "columns_h": self.model.history_size,
+            "gravities": int(self.inputs.tensors["gravity"].shape[0] > 1),
         }
 
     def theta(self, body: int) -> Tensor:
@@ -290,7 +313,12 @@ class Workspace:
         """A launch of a law's kernel over particles of one body."""
         body = self.model.bodies[index]
         theta, array = self._thetas[index]
-        extra = {"theta": array, "first": start, "row": start - body.start, "stride": int(theta.shape[0] > 1)}
+        extra = {
+            "theta": array,
+            "first": start,
+            "row": start - self.worlds.ranges[index][0],
+            "stride": int(theta.shape[0] > 1),
+        }
         fixed = []
         if stage == "project" and index in self.filtered:
             extra["F_out"] = self.scratch.arrays["F_flow"]

@@ -8,6 +8,9 @@ Particles are sorted by body, then by slab: slabs are runs of cells along a, fou
 slabs touch no common node and scatter to one set of nodal sums, odd ones to another, which is then added. So all
 slabs may be scattered at the same time, and each node adds up its contributions in the same order for any number of
 threads.
+
+Several worlds have a table of columns each, one after the other, and slabs of whole worlds, which share no node at
+all. What happens in one world does not depend on the others, but for rounding after a layout has been made anew.
 """
 
 from __future__ import annotations
@@ -48,21 +51,33 @@ class Layout:
     Args:
         x: positions [m], (n, 3), in the order that the layout is to change.
         order: the user's index of each row of `x`, or None where `x` is in the user's order.
-        ranges: first and last particle (exclusive) of each body.
+        ranges: first and last particle (exclusive) of each body, in the user's order of one world.
         grid: the grid.
         slabs: most slabs; 1 where threads do not matter.
+        worlds: number of worlds, one after the other in the user's order.
 
     Attributes:
         change: rows of `x` in the new order, (n,).
         order: the user's index of each particle, (n,).
         lots: per body, those of even slabs and those of odd ones.
         nodes: number of nodes.
+        place: place of node (0, 0, 0) of the first world in the table of columns; `places`, for each particle, that of
+            its own world, (n,).
     """
 
     def __init__(
-        self, x: Tensor, order: Tensor | None, ranges: list[tuple[int, int]], grid: Grid, *, slabs: int = SLABS
+        self,
+        x: Tensor,
+        order: Tensor | None,
+        ranges: list[tuple[int, int]],
+        grid: Grid,
+        *,
+        slabs: int = SLABS,
+        worlds: int = 1,
     ) -> None:
         n, device = x.shape[0], x.device
+        user = torch.arange(n, device=device) if order is None else order
+        world = torch.div(user, n // worlds, rounding_mode="floor")
         a, b, r = AXES[grid.dim]
         origin = torch.tensor(grid.origin, dtype=x.dtype, device=device)
         s = (x - origin) * (1.0 / grid.dx)
@@ -74,29 +89,39 @@ class Layout:
         self.height, self.width = grid.shape[a] + LOW + HIGH, grid.shape[b] + LOW + HIGH if grid.dim == 3 else 1
         self.low_a, self.low_b = LOW, LOW if grid.dim == 3 else 0
         rows = grid.shape[r] + LOW + HIGH
-        place = (base[:, a] + self.low_a) * self.width + base[:, b] + self.low_b
+        self.worlds, self.table = worlds, self.height * self.width
+        self.place = self.low_a * self.width + self.low_b
+        places = world * self.table + self.place
+        column = places + base[:, a] * self.width + base[:, b]
 
-        edges = _slab_edges(torch.bincount(base[:, a] + LOW, minlength=self.height).tolist(), slabs)
-        slab = torch.bucketize(base[:, a] + LOW, torch.tensor(edges[1:-1], device=device), right=True)
-        count = len(edges) - 1
+        if worlds > 1:
+            count = min(slabs, worlds)
+            slab, odd = torch.div(world * count, worlds, rounding_mode="floor"), 0
+        else:
+            edges = _slab_edges(torch.bincount(base[:, a] + LOW, minlength=self.height).tolist(), slabs)
+            slab = torch.bucketize(base[:, a] + LOW, torch.tensor(edges[1:-1], device=device), right=True)
+            count, odd = len(edges) - 1, slab % 2
         body = torch.zeros(n, dtype=torch.int64, device=device)
-        for i, (start, stop) in enumerate(ranges):
-            body[start:stop] = i
-        group = (body * 2 + slab % 2) * count + slab
-        key = (group * (self.height * self.width) + place) * rows + base[:, r] + LOW
+        within = user - world * (n // worlds)
+        for i, (start, stop) in enumerate(ranges[1:], start=1):
+            body[(within >= start) & (within < stop)] = i
+        group = (body * 2 + odd) * count + slab
+        key = (group * (worlds * self.table) + column) * rows + base[:, r] + LOW
         self.change = torch.argsort(key, stable=True)
-        self.order = self.change if order is None else order[self.change]
+        self.order = user[self.change]
         self.home = base[self.change].to(torch.int32)
         self.shift = (turns * shape)[self.change] * grid.dx
+        self.places = places[self.change].to(torch.int32)
         self.lots = _lots(torch.bincount(group, minlength=2 * count * len(ranges)).tolist(), len(ranges), count)
         self.slabs = count
 
-        low = torch.full((self.height * self.width,), _NOWHERE, dtype=torch.int64, device=device)
+        low = torch.full((worlds * self.table,), _NOWHERE, dtype=torch.int64, device=device)
         high = torch.full_like(low, -_NOWHERE)
-        low.scatter_reduce_(0, place, base[:, r], "amin")
-        high.scatter_reduce_(0, place, base[:, r], "amax")
-        low = _spread(low.view(self.height, self.width), torch.minimum, grid.dim).reshape(-1) - 1
-        high = _spread(high.view(self.height, self.width), torch.maximum, grid.dim).reshape(-1) + 4
+        low.scatter_reduce_(0, column, base[:, r], "amin")
+        high.scatter_reduce_(0, column, base[:, r], "amax")
+        tables = (worlds, self.height, self.width)
+        low = _spread(low.view(tables), torch.minimum, grid.dim).reshape(-1) - 1
+        high = _spread(high.view(tables), torch.maximum, grid.dim).reshape(-1) + 4
         used = high > low
         # One node more than needed: a row is four nodes wide in memory.
         length = torch.where(used, high - low + 1, 0)
@@ -105,7 +130,9 @@ class Layout:
         self.column_low = torch.where(used, low, 0).to(torch.int32)
         self.column_high = torch.where(used, high, 0).to(torch.int32)
         self.node_column = torch.repeat_interleave(length).to(torch.int32)
-        self.nodes = int(self.node_column.shape[0])
+        # First node of each world, and the end.
+        self.starts = [*before[:: self.table].tolist(), int(length.sum())]
+        self.nodes = self.starts[-1]
 
     @cached_property
     def inverse(self) -> Tensor:
@@ -123,7 +150,14 @@ class Layout:
         found: dict[str, Any] = {n: wp.from_torch(getattr(self, n), dtype=wp.int32) for n in names}
         found["home"] = wp.from_torch(self.home, dtype=wp.vec3i)
         found["order"] = wp.from_torch(self.order.to(torch.int32), dtype=wp.int32)
-        return found | {"width": self.width, "low_a": self.low_a, "low_b": self.low_b}
+        found["places"] = wp.from_torch(self.places, dtype=wp.int32)
+        sizes = {"width": self.width, "height": self.height, "low_a": self.low_a, "low_b": self.low_b}
+        return found | sizes | {"place": self.place}
+
+    @property
+    def odd(self) -> bool:
+        """Whether there are odd slabs."""
+        return any(sides[1] for sides in self.lots)
 
 
 def _slab_edges(counts: list[int], most: int) -> list[int]:
@@ -160,7 +194,7 @@ def _lots(counts: list[int], bodies: int, slabs: int) -> list[tuple[list[Lot], l
 
 def _spread(table: Tensor, best: Any, dim: int) -> Tensor:
     """Best value among the particles whose stencil, or that of a neighbour cell, reaches a column."""
-    for axis in range(dim - 1):
+    for axis in range(1, dim):
         size = table.shape[axis]
         out = table.clone()
         # A node is reached by the cells from three below to one above: the stencil, and one cell of movement.

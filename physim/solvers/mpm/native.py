@@ -99,7 +99,7 @@ auto across = [](number e0, number e1, number e2, number e3) -> row {{
     return row{{e0, e1, e2, e3, e0, e1, e2, e3, e0, e1, e2, e3, 0, 0, 0, 0}};
 }};
 const row w_r = along(w[R]), d_r = along(d[R]);
-const int* column = columns.data + (long long)(first[A] + low_a) * width + first[B] + low_b;
+const int* column = columns.data + (long long)first[A] * width + first[B] + place;
 number* nodes = (number*)grid.data + 4 * (long long)first[R];
 """
 
@@ -188,11 +188,13 @@ def scatter(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
     grid: wp.array(dtype=vec4),
 ):
-    """Add w (q + K d, m) to each node of the stencil, d being the node's distance from the particle at `x` [m]."""
+    """Add w (q + K d, m) to each node of the stencil, d being the node's distance from the particle at `x` [m].
+
+    `place` is that of node (0, 0, 0) in the table of columns.
+    """
 
 
 def gather(
@@ -201,8 +203,7 @@ def gather(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
     grid: wp.array(dtype=vec4),
 ):
     """Sums over the nodes' vectors g: row 0 is sum w g, row 1 + e is sum w g d_e."""
@@ -218,8 +219,7 @@ def pull(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    place: int,
     grid: wp.array(dtype=vec4),
 ):
     """As `gather`, and in row 4 the gradient by x of sum w (g . (q + K d) + g_3 m) at fixed d."""

@@ -160,7 +160,7 @@ class MPMSegment:
             self._check(x)
         ranges = [(b.start, b.stop) for b in work.model.bodies]
         order = before.order if before else None
-        return Layout(x, order, ranges, work.model.grid, slabs=work.slab_limit)
+        return Layout(x, order, ranges, work.model.grid, slabs=work.slab_limit, worlds=work.worlds.count)
 
     def _check(self, x: Tensor) -> None:
         """Raise `RolloutFailure` where a particle cannot be given a cell."""
@@ -178,7 +178,10 @@ class MPMSegment:
                 p = int(bad.nonzero()[0, 0])
                 at = ", ".join(f"{float(c):.4g}" for c in x[p])
                 told = {"quantity": "position x", "detail": f"it is at ({at}) m"}
-                raise RolloutFailure(status, substep=0, particle=p, t=self._t, **told)
+                worlds = self._work.worlds
+                world, particle = divmod(p, worlds.each)
+                where = world if worlds.count > 1 else None
+                raise RolloutFailure(status, substep=0, particle=particle, world=where, t=self._t, **told)
 
     def _replay(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int) -> Iterator[Arrays]:
         """The start and the state after each substep, in the user's order."""

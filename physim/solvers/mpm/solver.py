@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from physim.bridge import on_stream_of, run_segment
-from physim.checks import check_finite, check_shape
+from physim.checks import check_finite
 from physim.errors import InputError
 from physim.laws.stability import largest_shear_rate, stable_substep
 from physim.sim.model import Grid, Model
@@ -17,6 +17,7 @@ from physim.sim.state import Control, ParticleState
 from physim.solvers.mpm.launches import Workspace
 from physim.solvers.mpm.layout import Layout
 from physim.solvers.mpm.segment import Bound, MPMSegment
+from physim.solvers.mpm.worlds import Worlds
 
 FEW = 4000
 """Particles below which a second thread costs more than it brings."""
@@ -37,6 +38,10 @@ class SolverMPM:
             mean of its neighbourhood (`volume`); 0.02 keeps the pressures inside a cell together.
         threads: CPU threads; unless given, torch's number (`torch.set_num_threads`) on the main thread and from FEW
             particles on, else one. Results do not depend on it.
+        worlds: copies of the model that run side by side in one launch and never touch each other. States then hold
+            all their particles, world after world: x is (B n, 3), and `split` gives (B, n, 3); initial positions and
+            velocities may be given for one world or for all. Material parameters may have one row per world, and a
+            control an axis of worlds before its colliders.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
@@ -52,12 +57,13 @@ class SolverMPM:
         mass_floor: float = 0.0,
         volume_filter: float = 0.0,
         threads: int | None = None,
+        worlds: int = 1,
     ) -> None:
-        n = model.vol0.shape[0]
-        check_shape("x", x, (n, 3))
+        self.worlds = Worlds(model, worlds)
+        x = self.worlds.spread("x", x)
         check_finite("x", x)
         if v is not None:
-            check_shape("v", v, (n, 3))
+            v = self.worlds.spread("v", v)
             check_finite("v", v)
         _check_inside(model.grid, x)
         self.model = model
@@ -80,22 +86,23 @@ class SolverMPM:
         for body in self.model.bodies:
             material = self.model.materials[body.material]
             rest = material.rest_history(body.stop - body.start).to(h)
-            h[body.start : body.stop, : rest.shape[1]] = rest
+            self.split(h)[:, body.start : body.stop, : rest.shape[1]] = rest
         return ParticleState.at_rest(x, v=self._v, h=h)
+
+    def split(self, rows: Tensor) -> Tensor:
+        """Rows of all particles, (B n, ...), by world, (B, n, ...)."""
+        return self.worlds.split(rows)
 
     def stable_dt(self, state: ParticleState) -> float:
         """Largest safe substep [s]: wave speed, viscosity, and particles crossing cells."""
         dx = self.model.grid.dx
-        limits = [
-            stable_substep(
-                self.model.materials[b.material],
-                state.F[b.start : b.stop].detach(),
-                dx,
-                dim=self.model.grid.dim,
-                rate=largest_shear_rate(state.C[b.start : b.stop].detach()),
-            )
-            for b in self.model.bodies
-        ]
+        limits = []
+        for body in self.model.bodies:
+            material = self.model.materials[body.material]
+            F, C = (self.worlds.of_body(t.detach(), body) for t in (state.F, state.C))
+            theta = self.worlds.spread_parameters(body, material.theta().detach())
+            rate = largest_shear_rate(C)
+            limits.append(stable_substep(material, F, dx, dim=self.model.grid.dim, theta=theta, rate=rate))
         speed = float(state.v.detach().norm(dim=1).max())
         return min([*limits, 0.5 * dx / speed if speed > 0 else float("inf")])
 
@@ -103,7 +110,7 @@ class SolverMPM:
         """Memory [bytes] that a substep leaves for its adjoint: the state, the nodal sums, and a share of layouts."""
         x = state.x.detach()
         ranges = [(b.start, b.stop) for b in self.model.bodies]
-        nodes = Layout(x, None, ranges, self.model.grid).nodes
+        nodes = Layout(x, None, ranges, self.model.grid, worlds=self.worlds.count).nodes
         sums = 2 if self._options["blend"] > 0 else 1
         # Sorted indices, cells and their inverses, once for several substeps.
         layout = 16 * x.shape[0]
@@ -135,33 +142,26 @@ class SolverMPM:
     def collider_forces(self, state: ParticleState, dt: float, control: Control | None = None) -> Tensor:
         """Force of the material on each collider [N], (c, 3), over the next substep of `dt` [s]; carries no gradient.
 
-        In two dimensions per metre of depth [N/m].
+        Several worlds give (B, c, 3). In two dimensions per metre of depth [N/m].
         """
         control = control or self.model.control_at(state.t)
         segment = self._segment(state, dt)
         with on_stream_of(state.x), torch.no_grad():
             now = {n: t.detach().contiguous() for n, t in _tensors(state).items()}
             inputs = {n: t.detach().contiguous() for n, t in self._inputs(state, control).items()}
-            return segment.contact_forces(now, inputs)[: len(self.model.colliders)]
+            found, count = segment.contact_forces(now, inputs), len(self.model.colliders)
+            return found[:count] if self.worlds.count == 1 else found.reshape(self.worlds.count, -1, 3)[:, :count]
 
     def _segment(self, state: ParticleState, dt: float) -> MPMSegment:
         work = self._workspace(state)
         return MPMSegment(work, self._bound.setdefault(id(work), Bound()), dt, state.t)
 
     def _inputs(self, state: ParticleState, control: Control) -> dict[str, Tensor]:
-        gravity = self.model.gravity
-        if control.acceleration is not None:
-            gravity = gravity + control.acceleration.to(gravity)
-        motion = {"position": control.position, "rotation": control.rotation}
-        motion |= {"velocity": control.velocity, "spin": control.spin}
-        if not self.model.colliders:
-            motion = {n: t.new_zeros(1, *t.shape[1:]) for n, t in motion.items()}
         thetas = {f"theta_{i}": m.theta() for i, m in enumerate(self.model.materials)}
         for body in self.model.bodies:
-            theta = thetas[f"theta_{body.material}"]
-            if theta.shape[0] > 1:
-                check_shape(f"parameters of '{body.name}'", theta, (body.stop - body.start, None))
-        return {n: t.to(state.x) for n, t in {"gravity": gravity.reshape(1, 3), **motion, **thetas}.items()}
+            self.worlds.check_parameters(body, thetas[f"theta_{body.material}"])
+        motion = self.worlds.motions(control)
+        return {n: t.to(state.x) for n, t in {"gravity": self.worlds.gravity(control), **motion, **thetas}.items()}
 
     def _workspace(self, state: ParticleState) -> Workspace:
         # Whoever runs simulations on several threads already has them busy.
@@ -169,7 +169,7 @@ class SolverMPM:
         threads = self.threads or (torch.get_num_threads() if alone and state.x.shape[0] >= FEW else 1)
         key = (state.x.dtype, state.x.device, threads)
         if key not in self._workspaces:
-            self._workspaces[key] = Workspace(self.model, state.x, threads=threads, **self._options)
+            self._workspaces[key] = Workspace(self.model, state.x, threads=threads, worlds=self.worlds, **self._options)
         return self._workspaces[key]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ class Forward:
                 last[thread].append(project)
                 flow[thread].append(project)
         clear, merge = (_over_nodes(work, layout, name) for name in ("clear", "merge"))
+        if not layout.odd:
+            merge = _empty(work)
         grid = _grid_update(work, layout, "grid_update")
         if work.model.colliders:
             _extend(grid, _over_nodes(work, layout, "contact"))
@@ -133,17 +136,21 @@ class Backward:
         named = {"grid": nodes["adj_grid_v"], "impulse": nodes["adj_grid_u"]}
         _extend(clear, _over_nodes(work, layout, "clear", "grid", "impulse", **named))
         _extend(clear, forward.grid)
-        merge = _over_nodes(work, layout, "merge", "grid", "impulse", **named)
+        merge = _over_nodes(work, layout, "merge", "grid", "impulse", **named) if layout.odd else _empty(work)
         touch: Lists = _empty(work)
         if work.model.colliders:
             _extend(clear, _over_nodes(work, layout, "clear", "grid", grid=nodes["adj_grid_free"]))
             given = {"grid_free": nodes["adj_grid_free"], "grid_v": nodes["adj_grid_v"]}
             given |= {n: work.grads.arrays[n] for n in ("position", "rotation", "velocity", "spin")}
-            # On one thread: all nodes add to the same few cotangents.
-            touch[0].append(work.launch(work.kernels["contact"], layout.nodes, {}, given))
+            # All nodes of a world add to the same few cotangents, so that they are one thread's.
+            for thread, (first, stop) in enumerate(_whole_worlds(work, layout)):
+                if stop > first:
+                    touch[thread].append(work.launch(work.kernels["contact"], stop - first, {"first": first}, given))
         grid = _grid_update(work, layout, "grid_update_adjoint")
-        blocks = -(-layout.nodes // BLOCK)
+        starts, self._worlds_of_blocks = _blocks(layout)
+        blocks = len(starts) - 1
         self._gravity = Buffers.zeros({"sums": (blocks, 3)}, {"sums": p.vec3}, work.mass)
+        self._blocks = wp.array(starts, dtype=wp.int32, device=work.device)
         weighed: Lists = _empty(work)
         weighed[0].append(self._weigh(nodes["adj_impulse" if work.blend else "adj_grid"], blocks))
         self._before = Plan([clear], work.threads)
@@ -158,8 +165,7 @@ class Backward:
     def _weigh(self, forced: Any, blocks: int) -> Launch:
         values = {
             "adj_forced": forced,
-            "nodes": self._layout.nodes,
-            "block": BLOCK,
+            "blocks": self._blocks,
             "sums": self._gravity.arrays["sums"],
         }
         return self._work.launch(self._work.kernels["gravity_adjoint"], blocks, values)
@@ -211,12 +217,15 @@ class Backward:
     def collect(self) -> None:
         """Add the cotangents of gravity and of the parameters to those of the inputs, and zero them."""
         work = self._work
-        work.grads.tensors["gravity"] += self._gravity.tensors["sums"].sum(dim=0)
+        pulled, sums = work.grads.tensors["gravity"], self._gravity.tensors["sums"]
+        if pulled.shape[0] == 1:
+            pulled += sums.sum(dim=0)
+        else:
+            pulled.index_add_(0, torch.tensor(self._worlds_of_blocks, device=pulled.device), sums)
         for index, body in enumerate(work.model.bodies):
             total = work.grads.tensors[f"theta_{body.material}"]
             if work.theta(index).shape[0] > 1:
-                rows = self._layout.order[body.start : body.stop] - body.start
-                total.index_add_(0, rows, self.theta[index][0])
+                total.index_add_(0, work.theta_rows(self._layout, index), self.theta[index][0])
             else:
                 total += self.theta[index].sum(dim=0)
         for tensor in (self._gravity.tensors["sums"], *self.theta):
@@ -266,6 +275,22 @@ def _over_nodes(work: Workspace, layout: Layout, name: str, *fixed: str, **value
         if count > 0:
             found[thread].append(work.launch(work.kernels[name], count, {"first": first, **values}, None, *fixed))
     return found
+
+
+def _whole_worlds(work: Workspace, layout: Layout) -> list[tuple[int, int]]:
+    """First and last node (exclusive) of each thread's worlds."""
+    at = [layout.starts[-(-layout.worlds * t // work.threads)] for t in range(work.threads + 1)]
+    return list(pairwise(at))
+
+
+def _blocks(layout: Layout) -> tuple[list[int], list[int]]:
+    """First nodes of blocks of at most BLOCK nodes of one world, with the end; and the world of each block."""
+    starts, worlds = [], []
+    for world, (first, stop) in enumerate(pairwise(layout.starts)):
+        found = range(first, stop, BLOCK)
+        starts += found
+        worlds += [world] * len(found)
+    return [*starts, layout.nodes], worlds
 
 
 def _grid_update(work: Workspace, layout: Layout, name: str) -> Lists:

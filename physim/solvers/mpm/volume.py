@@ -21,7 +21,7 @@ import warp as wp
 from physim.bridge import Buffers
 from physim.numeric import Precision, kernel, mat33, numeric, real, vec3, vec4
 from physim.solvers.mpm.boundary import image_of
-from physim.solvers.mpm.grid import node_index, node_place
+from physim.solvers.mpm.grid import node_index, node_place, world_of
 from physim.solvers.mpm.layout import Layout
 from physim.solvers.mpm.native import stencil_functions
 
@@ -54,8 +54,7 @@ def volume_scatter(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    places: wp.array(dtype=wp.int32),
     first: int,
     sums: wp.array(dtype=vec4),
 ):
@@ -63,7 +62,7 @@ def volume_scatter(
     p = first + wp.tid()
     at = x[p] - shift[p]
     q = strain_of(vol0[p] * e[p])
-    scatter(at, q, mat33(), vol0[p], origin, per_dx, columns, width, low_a, low_b, sums)
+    scatter(at, q, mat33(), vol0[p], origin, per_dx, columns, width, places[p], sums)
 
 
 def volume_scatter_adjoint(
@@ -75,8 +74,7 @@ def volume_scatter_adjoint(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    places: wp.array(dtype=wp.int32),
     first: int,
     adj_sums: wp.array(dtype=vec4),
     adj_x: wp.array(dtype=vec3),
@@ -86,7 +84,7 @@ def volume_scatter_adjoint(
     p = first + wp.tid()
     at = x[p] - shift[p]
     q = strain_of(vol0[p] * e[p])
-    found = pull(at, q, mat33(), vol0[p], origin, per_dx, columns, width, low_a, low_b, adj_sums)
+    found = pull(at, q, mat33(), vol0[p], origin, per_dx, columns, width, places[p], adj_sums)
     adj_e[p] = adj_e[p] + vol0[p] * found[0][0]
     adj_x[p] = adj_x[p] + vec3(found[4][0], found[4][1], real(DIM - 2) * found[4][2])
 
@@ -98,6 +96,7 @@ def volume_mean(
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
     width: int,
+    height: int,
     low_a: int,
     low_b: int,
     period: wp.vec3i,
@@ -106,7 +105,8 @@ def volume_mean(
 ):
     """Weighted mean at each node, with the images beyond walls and periodic sides."""
     node = wp.tid()
-    at = node_place(node, node_column, columns, width, low_a, low_b, DIM)
+    at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
+    world = world_of(node, node_column, width, height)
     total = vec4()
     for a in range(SIDES):
         for b in range(SIDES):
@@ -116,7 +116,9 @@ def volume_mean(
                     gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
                     gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
                     gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(gi, gj, gk, columns, column_low, column_high, width, low_a, low_b, DIM)
+                    other = node_index(
+                        gi, gj, gk, world, columns, column_low, column_high, width, height, low_a, low_b, DIM
+                    )
                 if other >= 0:
                     total = total + sums[other]
     if total[3] <= real(0.0):
@@ -133,15 +135,14 @@ def volume_read(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    places: wp.array(dtype=wp.int32),
     first: int,
     e: wp.array(dtype=real),
     r: wp.array(dtype=real),
 ):
     """What a mean misses at the particles, r = e - S e."""
     p = first + wp.tid()
-    found = gather(x[p] - shift[p], origin, per_dx, columns, width, low_a, low_b, mean)
+    found = gather(x[p] - shift[p], origin, per_dx, columns, width, places[p], mean)
     r[p] = e[p] - found[0][0]
 
 
@@ -153,8 +154,7 @@ def volume_read_adjoint(
     per_dx: real,
     columns: wp.array(dtype=wp.int32),
     width: int,
-    low_a: int,
-    low_b: int,
+    places: wp.array(dtype=wp.int32),
     first: int,
     adj_r: wp.array(dtype=real),
     adj_x: wp.array(dtype=vec3),
@@ -165,8 +165,8 @@ def volume_read_adjoint(
     p = first + wp.tid()
     at = x[p] - shift[p]
     q = strain_of(-adj_r[p])
-    scatter(at, q, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, adj_mean)
-    found = pull(at, q, mat33(), real(0.0), origin, per_dx, columns, width, low_a, low_b, mean)
+    scatter(at, q, mat33(), real(0.0), origin, per_dx, columns, width, places[p], adj_mean)
+    found = pull(at, q, mat33(), real(0.0), origin, per_dx, columns, width, places[p], mean)
     adj_e[p] = adj_e[p] + adj_r[p]
     adj_x[p] = adj_x[p] + vec3(found[4][0], found[4][1], real(DIM - 2) * found[4][2])
 
@@ -217,21 +217,21 @@ class VolumeFilter:
             ("volume_relax", {"F": F, "r": "rr", "F_out": F_out}),
         ]
 
-    def _launch(self, name: str, values: dict[str, Any], body: Any, adjoints: dict | None = None) -> None:
+    def _launch(self, name: str, values: dict[str, Any], index: int, adjoints: dict | None = None) -> None:
         made = self._kernels[name]
-        nodal = name == "volume_mean"
-        count = self._layout.nodes if nodal else body.stop - body.start
-        self._work.launch(made, count, {"first": 0 if nodal else body.start, **values}, adjoints)()
+        first, stop = self._work.worlds.ranges[index]
+        if name == "volume_mean":
+            first, stop = 0, self._layout.nodes
+        self._work.launch(made, stop - first, {"first": first, **values}, adjoints)()
 
     def forward(self, state: Buffers, out: Buffers) -> None:
         """From `F_flow` in the scratch memory to `out`'s F."""
         arrays = self._work.scratch.arrays | self._values.arrays | {"kept": out.arrays["F"], "x": state.arrays["x"]}
         for index in self._work.filtered:
-            body = self._work.model.bodies[index]
             self._work.clear(self._values, "sums", "sums_rest")
             for name, used in self._stages("F_flow", "kept"):
                 values = {label: arrays[source] for label, source in used.items()}
-                self._launch(name, {"x": arrays["x"], **values}, body)
+                self._launch(name, {"x": arrays["x"], **values}, index)
 
     def backward(self, state: Buffers, adj_state: Buffers, adj_out: Buffers) -> None:
         """Cotangent of `F_flow` from that of F, and what is added to that of x."""
@@ -240,11 +240,10 @@ class VolumeFilter:
         grads = self._grads.arrays | {"F_flow": scratch.arrays["adj_F_flow"], "kept": adj_out.arrays["F"]}
         scratch.tensors["adj_F_flow"].zero_()
         for index in work.filtered:
-            body = work.model.bodies[index]
             work.clear(self._values, "sums", "sums_rest")
             stages = self._stages("F_flow", "kept")
             for name, used in stages[:-1]:
-                self._launch(name, {"x": values["x"], **{n: values[s] for n, s in used.items()}}, body)
+                self._launch(name, {"x": values["x"], **{n: values[s] for n, s in used.items()}}, index)
             for name in ("e", "r", "rr"):
                 self._grads.tensors[name].zero_()
             work.clear(self._grads, "sums", "mean", "sums_rest", "mean_rest")
@@ -253,6 +252,6 @@ class VolumeFilter:
                 back = {n: grads[s] for n, s in used.items()}
                 if f"{name}_adjoint" in self._kernels:
                     named = {f"adj_{n}": a for n, a in back.items()} | {"adj_x": adj_state.arrays["x"]}
-                    self._launch(f"{name}_adjoint", given | named, body)
+                    self._launch(f"{name}_adjoint", given | named, index)
                 else:
-                    self._launch(name, given, body, back)
+                    self._launch(name, given, index, back)

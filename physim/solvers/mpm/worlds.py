@@ -1,0 +1,123 @@
+"""Several worlds in one launch: copies of one model that never touch each other.
+
+In the user's order particles come world by world, each world in the order of the model. A layout orders them by body
+instead, so that one launch of a law serves all worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from physim.checks import check_shape
+from physim.errors import InputError
+from physim.sim.model import Body, Model
+from physim.sim.state import Control
+
+
+class Worlds:
+    """How `count` copies of a model lie in memory.
+
+    Attributes:
+        count: number of worlds.
+        each: particles of one world.
+        total: particles of all worlds.
+        ranges: first and last particle (exclusive) of each body in the order of a layout.
+    """
+
+    def __init__(self, model: Model, count: int) -> None:
+        if count < 1:
+            raise InputError(f"worlds must be at least 1, got {count}.")
+        self.count, self._model = count, model
+        self.each = model.vol0.shape[0]
+        self.total = count * self.each
+        self.ranges: list[tuple[int, int]] = []
+        at = 0
+        for body in model.bodies:
+            size = count * (body.stop - body.start)
+            self.ranges.append((at, at + size))
+            at += size
+
+    def split(self, rows: Tensor) -> Tensor:
+        """A tensor of all particles, (B n, ...), as (B, n, ...)."""
+        return rows.reshape(self.count, self.each, *rows.shape[1:])
+
+    def repeat(self, rows: Tensor) -> Tensor:
+        """What one world has, (n, ...), for each of them, (B n, ...)."""
+        return rows if self.count == 1 else rows.repeat(self.count, *(1,) * (rows.ndim - 1))
+
+    def spread(self, name: str, given: Tensor) -> Tensor:
+        """Vectors of one world, (n, 3), or of all, (B n, 3) or (B, n, 3), as (B n, 3); raises `InputError`."""
+        if given.ndim == 3:
+            check_shape(name, given, (self.count, self.each, 3))
+            return given.reshape(self.total, 3)
+        if given.shape[0] != self.total:
+            check_shape(name, given, (self.each, 3))
+            return self.repeat(given)
+        check_shape(name, given, (self.total, 3))
+        return given
+
+    def of_body(self, rows: Tensor, body: Body) -> Tensor:
+        """The rows of one body in all worlds."""
+        return self.split(rows)[:, body.start : body.stop].flatten(0, 1)
+
+    def check_parameters(self, body: Body, theta: Tensor) -> None:
+        """Raise `InputError` unless parameters are shared, one per world, one per particle of a world, or of all."""
+        size = body.stop - body.start
+        if theta.shape[0] not in (1, self.count, size, self.count * size):
+            kinds = f"1, {size} (one per particle)"
+            if self.count > 1:
+                kinds += f", {self.count} (one per world) or {self.count * size}"
+            raise InputError(f"parameters of '{body.name}': expected {kinds} rows, got {theta.shape[0]}.")
+
+    def parameter_rows(self, body: Body, theta: Tensor, particles: Tensor) -> Tensor:
+        """Row of `theta` for particles of a body, given by the user's index."""
+        size = body.stop - body.start
+        world, within = particles // self.each, particles % self.each - body.start
+        if theta.shape[0] == 1:
+            return torch.zeros_like(particles)
+        if theta.shape[0] == self.count:
+            return world
+        return within if theta.shape[0] == size else world * size + within
+
+    def spread_parameters(self, body: Body, theta: Tensor) -> Tensor:
+        """`theta` as one row, or as one row for each particle of a body in all worlds, in the user's order."""
+        if theta.shape[0] == 1:
+            return theta
+        return theta[self.parameter_rows(body, theta, self.of_body(torch.arange(self.total), body))]
+
+    def motions(self, control: Control) -> dict[str, Tensor]:
+        """Poses and twists of the colliders of all worlds, one world after the other, (B c, ...).
+
+        A control gives them for one world, (c, ...), or with a leading axis for each.
+
+        Raises:
+            InputError: the shapes fit neither.
+        """
+        found = {}
+        shapes: dict[str, Sequence[int]] = {"position": (3,), "rotation": (3, 3), "velocity": (3,), "spin": (3,)}
+        for name, tail in shapes.items():
+            given = getattr(control, name)
+            c = len(self._model.colliders)
+            if given.ndim == len(tail) + 2:
+                check_shape(f"control.{name}", given, (self.count, c, *tail))
+            else:
+                check_shape(f"control.{name}", given, (c, *tail))
+                given = given.expand(self.count, *given.shape)
+            # A model without colliders still has the arguments.
+            found[name] = given.reshape(-1, *tail) if c else given.new_zeros(self.count, *tail)
+        return found
+
+    def gravity(self, control: Control) -> Tensor:
+        """Body acceleration [m/s^2], (1, 3), or (B, 3) where the control gives one for each world."""
+        gravity = self._model.gravity.reshape(1, 3)
+        if control.acceleration is None:
+            return gravity
+        extra = control.acceleration.to(gravity)
+        if extra.ndim == 2:
+            check_shape("control.acceleration", extra, (self.count, 3))
+        else:
+            check_shape("control.acceleration", extra, (3,))
+        return gravity + extra.reshape(-1, 3)
