@@ -135,7 +135,8 @@ class Plan:
         self.launches = [launch for phase in self.phases for mine in phase for launch in mine]
         self._ops: list[np.ndarray] = []
         self.orders: Any = None
-        if threads > 1:
+        # A plan without a barrier would leave before the others have seen it, and they would run the next one twice.
+        if threads > 1 and self.phases:
             for t in range(threads):
                 calls = []
                 for phase in self.phases:

@@ -171,6 +171,12 @@ def test_a_plan_without_launches_does_nothing() -> None:
         in_time(lambda: task.check(crew, runs=2))
 
 
+def test_an_empty_plan_before_another_does_not_run_that_twice() -> None:
+    """Nobody waits at the end of an empty plan: a thread may not have seen it yet when the next one comes."""
+    crew, task = Crew(2), Task(2, phases=3)
+    in_time(lambda: task.check(crew, runs=200, pause=lambda k: [crew.run(Plan([[[], []]], 2)) for _ in range(3)][-1]))
+
+
 def test_two_crews_at_once() -> None:
     tasks = [Task(2, seed=s) for s in (1, 2)]
 

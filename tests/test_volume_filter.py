@@ -13,7 +13,9 @@ from physim.sim.state import ParticleState
 from physim.solvers.mpm.solver import SolverMPM
 
 
-def pool(dim: int, *, elastic_half: bool = False, share: float = 0.1, stiffness: float = 1e4) -> SolverMPM:
+def pool(
+    dim: int, *, elastic_half: bool = False, share: float = 0.1, stiffness: float = 1e4, threads: int = 1
+) -> SolverMPM:
     """A box of liquid (with a solid beside it) between walls, with scattered particles."""
     generator = torch.Generator().manual_seed(3)
     x = 0.02 + 0.46 * torch.rand(60 * dim, 3, generator=generator, dtype=torch.float64)
@@ -28,7 +30,7 @@ def pool(dim: int, *, elastic_half: bool = False, share: float = 0.1, stiffness:
     vol0 = torch.full((n,), 0.5**dim / n, dtype=torch.float64)
     walls = [Wall(axis, False, 0.0) for axis in range(dim)] + [Wall(0, True, 0.5)]
     model = Model(grid, vol0, [water, jelly], bodies=bodies, gravity=(0.0, -9.81, 0.0), walls=walls)
-    return SolverMPM(model, x, blend=0.5, volume_filter=share)
+    return SolverMPM(model, x, blend=0.5, volume_filter=share, threads=threads)
 
 
 def noisy(solver: SolverMPM, size: float = 1e-2) -> ParticleState:
@@ -101,3 +103,18 @@ def test_gradients_agree_with_central_differences(dim: int) -> None:
 def test_a_share_outside_its_range_is_refused() -> None:
     with pytest.raises(InputError, match=r"volume_filter must be in \[0, 1\]"):
         pool(2, share=1.5)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_threads_change_no_bit(dim: int) -> None:
+    """Without a collider: the backward pass then has a stage without launches."""
+    found = []
+    for threads in (1, 2, 2, 2):
+        solver = pool(dim, threads=threads)
+        state = noisy(solver)
+        leaves = [getattr(state, n).requires_grad_(True) for n in ("x", "v", "F")]
+        end = solver.advance(state, None, 1e-3, 8)
+        loss = end.x.square().mean() + end.v.square().mean() + end.F.square().mean()
+        found.append([end.x.detach(), end.F.detach(), *torch.autograd.grad(loss, leaves)])
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
