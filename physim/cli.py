@@ -62,9 +62,7 @@ def fit(
 
     loaded = load_scene(scene, set_, data=data)
     warn(loaded.warnings)
-    result = fit_scene(
-        loaded, out=out, resume=folder if folder is not None else resume, threads=threads, draw=drawn
-    )
+    result = fit_scene(loaded, out=out, resume=folder if folder is not None else resume, threads=threads, draw=drawn)
     for line in result.lines():
         say(line)
     say(f"results in {result.folder}; open {result.folder}/report.html")

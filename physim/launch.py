@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import warp as wp
@@ -22,6 +23,7 @@ class Launch:
         values: arguments by name.
         adjoints: arrays of the arguments' cotangents by name, for the generated adjoint of `kernel`.
         fixed: names of arguments that `Places` is to leave alone.
+        recordable: go through Warp on a CPU too, so that a `Recording` sees it.
 
     Attributes:
         at: place of each argument.
@@ -36,6 +38,7 @@ class Launch:
         values: dict[str, Any],
         adjoints: dict | None = None,
         fixed: frozenset[str] = frozenset(),
+        recordable: bool = False,
     ) -> None:
         self.fixed = fixed
         labels = [a.label for a in kernel.adj.args]
@@ -47,7 +50,7 @@ class Launch:
         # Commands and structures hold raw pointers only.
         self._held = (values, adjoints, command)
         self._command = command
-        self._native = command.device.is_cpu
+        self._native = command.device.is_cpu and not recordable
         self.call: tuple[int, int, int, int] = (0, 0, 0, 0)
         if self._native:
             bounds, *packed = command.params
@@ -67,9 +70,11 @@ class Launch:
                 self.put(self.at[label], value.__ctype__() if isinstance(value, wp.array) else value, adjoint)
 
     def put(self, index: int, packed: Any, adjoint: bool = False) -> None:
-        """Replace the argument at a place by a number or by what `Buffers.packed` holds."""
+        """Replace the argument at a place by a number or by an array, as `Buffers.packed` has it."""
         if self._native:
             setattr(self._sides[adjoint], f"a{index}", packed)
+        elif isinstance(packed, wp.array):
+            self._command.set_param_at_index(index, packed, adjoint)
         else:
             self._command.set_param_at_index_from_ctype(index, packed, adjoint)
 
@@ -80,6 +85,27 @@ class Launch:
             hook(*arguments)
         else:
             self._command.launch()
+
+
+class Recording:
+    """Launches recorded once and repeated without Python: a CUDA graph, or Warp's own list of launches on a CPU.
+
+    Args:
+        device: where.
+        run: launches everything; recordable launches only, and nothing else. Recording does not run them.
+    """
+
+    def __init__(self, device: Any, run: Callable[[], None]) -> None:
+        # The default stream, which torch may be using, cannot be recorded.
+        stream = None if device.is_cpu else wp.Stream(device)
+        with contextlib.nullcontext() if stream is None else wp.ScopedStream(stream):
+            with wp.ScopedCapture(device, stream=stream) as capture:
+                run()
+        self._graph = capture.graph
+
+    def __call__(self) -> None:
+        """Launch everything again, with the arguments it had."""
+        wp.capture_launch(self._graph)  # type: ignore[arg-type]
 
 
 def _structure(packed: list[Any]) -> Any:

@@ -123,9 +123,7 @@ class Observation:
         if bool((self.times[1:] <= self.times[:-1]).any()):
             raise InputError(f"observation '{self.name}': times must increase.")
         if not bool((self.sigma > 0).all()) or not bool(torch.isfinite(self.sigma).all()):
-            raise InputError(
-                f"observation '{self.name}': the noise must be positive, got {self.sigma.min().item()}."
-            )
+            raise InputError(f"observation '{self.name}': the noise must be positive, got {self.sigma.min().item()}.")
 
     def fitted(self) -> Tensor:
         """Which rows are fitted, (m,)."""

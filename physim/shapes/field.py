@@ -31,9 +31,7 @@ class DistanceField:
 
     def __post_init__(self) -> None:
         if self.values.shape != tuple(self.shape) or min(self.shape) < 2:
-            raise InputError(
-                f"distance field: values of shape {self.values.shape} do not fit the grid {self.shape}."
-            )
+            raise InputError(f"distance field: values of shape {self.values.shape} do not fit the grid {self.shape}.")
         as_length("distance field spacing", self.spacing)
 
     @property
@@ -75,14 +73,10 @@ def distance_field(shape: Shape, spacing: float, padding: float | None = None) -
     spacing = as_length("distance field spacing", spacing)
     margin = 3.0 * spacing if padding is None else float(padding)
     if not (np.isfinite(margin) and margin >= 0.0):
-        raise InputError(
-            f"distance field padding: {padding!r} is not allowed; give a length in metres, at least 0."
-        )
+        raise InputError(f"distance field padding: {padding!r} is not allowed; give a length in metres, at least 0.")
     low, high = shape.bounds
     if not np.isfinite([low, high]).all():
-        raise InputError(
-            f"distance field: {type(shape).__name__} is unbounded; use it as a collider directly."
-        )
+        raise InputError(f"distance field: {type(shape).__name__} is unbounded; use it as a collider directly.")
     extent = high - low + 2.0 * margin
     needed = np.ceil(extent / spacing - 1e-9) + 1.0
     if float(np.prod(needed)) > _MAX_NODES:
@@ -99,6 +93,4 @@ def distance_field(shape: Shape, spacing: float, padding: float | None = None) -
     for i, level in enumerate(x):  # one slab at a time keeps the peak memory at a few slabs
         slab = np.stack(np.meshgrid([level], y, z, indexing="ij"), axis=-1).reshape(-1, 3)
         values[i] = shape.signed_distance(slab).reshape(ny, nz)
-    return DistanceField(
-        (float(origin[0]), float(origin[1]), float(origin[2])), spacing, (nx, ny, nz), values
-    )
+    return DistanceField((float(origin[0]), float(origin[1]), float(origin[2])), spacing, (nx, ny, nz), values)

@@ -86,9 +86,7 @@ class Mesh(Shape):
     @property
     def area(self) -> float:
         """Not defined: a mesh has no single section; raises `InputError`."""
-        raise InputError(
-            f"{self.name}: a mesh is three-dimensional; in plane strain use a box, disk or polygon."
-        )
+        raise InputError(f"{self.name}: a mesh is three-dimensional; in plane strain use a box, disk or polygon.")
 
     @cached_property
     def local_bounds(self) -> Array:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -98,9 +96,7 @@ class Mesh(Shape):
     def local_distance(self, points: Array, dim: int) -> Array:
         """Exact distance to the triangles [m], (n,); the sign is that of the angle-weighted normal."""
         if dim != 3:
-            raise InputError(
-                f"{self.name}: a mesh is three-dimensional; in plane strain use a box, disk or polygon."
-            )
+            raise InputError(f"{self.name}: a mesh is three-dimensional; in plane strain use a box, disk or polygon.")
         from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
         from vtkmodules.vtkCommonCore import vtkDoubleArray
 
@@ -151,9 +147,7 @@ def _load(path: Path) -> trimesh.Trimesh:
     try:
         mesh = trimesh.load(path, force="mesh")
     except Exception as error:  # each format's reader raises its own kinds; the user needs the file's name
-        raise InputError(
-            f"mesh '{path}': not a readable .{kind} file ({type(error).__name__}: {error})."
-        ) from error
+        raise InputError(f"mesh '{path}': not a readable .{kind} file ({type(error).__name__}: {error}).") from error
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise InputError(f"mesh '{path}': holds no triangles; export the surface of the body as triangles.")
     return mesh
@@ -194,9 +188,7 @@ def _closed(name: str, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     if mesh.volume < 0.0:
         mesh.invert()
     if not mesh.is_winding_consistent or not mesh.volume > 0.0:
-        raise InputError(
-            f"{name}: its triangles do not agree on an outside; recompute the normals and export again."
-        )
+        raise InputError(f"{name}: its triangles do not agree on an outside; recompute the normals and export again.")
     return mesh
 
 

@@ -28,9 +28,7 @@ class Polygon(Shape):
     def __post_init__(self) -> None:
         corners = np.asarray(self.corners, dtype=np.float64)
         if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
-            raise InputError(
-                f"polygon corners: expected at least 3 points (x, y) [m], got shape {corners.shape}."
-            )
+            raise InputError(f"polygon corners: expected at least 3 points (x, y) [m], got shape {corners.shape}.")
         if not np.isfinite(corners).all():
             raise InputError("polygon corners: some are not finite.")
         crossing = _first_crossing(corners)

@@ -192,9 +192,7 @@ class Cylinder(Shape):
         if dim == 2:
             require_planar("cylinder", self.frame)
             return radial - self.radius
-        return box_distance(
-            np.column_stack([radial, points[:, 2]]), np.array([self.radius, 0.5 * self.height])
-        )
+        return box_distance(np.column_stack([radial, points[:, 2]]), np.array([self.radius, 0.5 * self.height]))
 
 
 @dataclass(frozen=True)

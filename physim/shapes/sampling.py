@@ -105,9 +105,7 @@ def sample(
     elif budget is not None:
         points, cell, _ = _place_within(shape, dim, fill, int(budget), rng)
     else:
-        raise InputError(
-            "sample: no resolution; give spacing, per_cell with dx, counts, or a budget of particles."
-        )
+        raise InputError("sample: no resolution; give spacing, per_cell with dx, counts, or a budget of particles.")
     n = len(points)
     asked = "" if step is None else f" with spacing {step:.4g} m"
     if n == 0:
@@ -210,8 +208,7 @@ def _inside(shape: Shape, axes: list[Array], steps: Array, dim: int, tolerance: 
     blocks = [-(-c // _BLOCK) for c in counts]
     reach = 0.5 * float(np.linalg.norm(steps * (_BLOCK - 1))) + tolerance + 1e-9 * float(steps.max()) * _BLOCK
     middle = [
-        a[0] + s * (_BLOCK * np.arange(b) + 0.5 * (_BLOCK - 1))
-        for a, s, b in zip(axes, steps, blocks, strict=True)
+        a[0] + s * (_BLOCK * np.arange(b) + 0.5 * (_BLOCK - 1)) for a, s, b in zip(axes, steps, blocks, strict=True)
     ]
     centers = np.stack(np.meshgrid(*middle, indexing="ij"), axis=-1).reshape(-1, dim)
     coarse = _distance(shape, centers, dim).reshape(blocks)
@@ -236,9 +233,7 @@ def _place_within(
     for _ in range(200):
         counts = _fitted_counts(bounds, spacing, fill)
         if counts != tried:
-            rng.bit_generator.state = (
-                state  # the jitter of the result must not depend on the trials before it
-            )
+            rng.bit_generator.state = state  # the jitter of the result must not depend on the trials before it
             points, cell = _place(shape, dim, fill, counts, rng)
             if 0 < len(points) <= budget:
                 return points, cell, spacing

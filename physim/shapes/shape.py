@@ -72,9 +72,7 @@ class Shape(ABC):
         low, high = self.local_bounds
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             return np.array([[-np.inf] * 3, [np.inf] * 3])
-        corners = np.array(
-            [[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
-        )
+        corners = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
         world = corners @ self.frame.T + self.origin
         return np.stack([world.min(axis=0), world.max(axis=0)])
 

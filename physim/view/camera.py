@@ -35,9 +35,7 @@ class Camera:
     def __post_init__(self) -> None:
         ahead = np.subtract(self.target, self.position)
         if not np.linalg.norm(np.cross(ahead, self.up)) > 0.0:
-            raise InputError(
-                "camera: position, target and up lie on one line; move the position or change up."
-            )
+            raise InputError("camera: position, target and up lie on one line; move the position or change up.")
 
     @property
     def basis(self) -> Array:

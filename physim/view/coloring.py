@@ -85,9 +85,7 @@ def color_by(recording: Recording, color: str | None, limits: tuple[float, float
         color = (categories or list(scalars) or [PALETTE[0]])[0]
     if color not in scalars:
         if not is_color_like(color):
-            raise InputError(
-                f"color: '{color}' is neither a colour nor a scalar here.{nearest(color, scalars)}"
-            )
+            raise InputError(f"color: '{color}' is neither a colour nor a scalar here.{nearest(color, scalars)}")
         return Coloring(recording, None, None, np.array([to_rgb(color)]))
     values = scalars[color]
     if values.dtype.kind in "iub":

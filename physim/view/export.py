@@ -32,9 +32,7 @@ def write_vtk(path: str | Path, recording: Recording, *, show_progress: bool = T
     kind = path.suffix.lower()
     if kind in (".vtp", ".vtu"):
         if len(recording.frames) != 1:
-            raise InputError(
-                f"'{path}': holds one frame, the recording has {len(recording.frames)}; write a .pvd."
-            )
+            raise InputError(f"'{path}': holds one frame, the recording has {len(recording.frames)}; write a .pvd.")
         _write_frame(path, recording, 0)
         return path
     if kind != ".pvd":
@@ -86,9 +84,7 @@ def write_ply(path: str | Path, positions: Any, *, color: str | None = None, **s
         for channel, name in enumerate(("red", "green", "blue")):
             table[name] = rgb[:, channel]
     properties = "\n".join(f"property {text} {name}" for name, _, text in columns)
-    head = (
-        f"ply\nformat binary_little_endian 1.0\ncomment positions in metres\nelement vertex {recording.n}\n"
-    )
+    head = f"ply\nformat binary_little_endian 1.0\ncomment positions in metres\nelement vertex {recording.n}\n"
     with replacing(path) as temporary:
         temporary.write_bytes(f"{head}{properties}\nend_header\n".encode("ascii") + table.tobytes())
     return path

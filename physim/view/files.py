@@ -78,9 +78,7 @@ def write_mp4(
         raise InputError(f"video: fps {fps!r} is not allowed; give a number above zero.")
     encoder = next((name for name in ("libx264", "libopenh264", "h264") if _can_encode(name)), None)
     if encoder is None:
-        raise InputError(
-            "video: this PyAV has no H.264 encoder; install the wheel from PyPI (pip install av)."
-        )
+        raise InputError("video: this PyAV has no H.264 encoder; install the wheel from PyPI (pip install av).")
     size = (0, 0)
     with replacing(path) as temporary:
         with av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as container:

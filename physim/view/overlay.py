@@ -81,9 +81,7 @@ def _scale_bar(draw: ImageDraw, size: tuple[int, int], unit: float, font: Any, s
     for x in (left, right):
         draw.line((x, y - 0.8 * unit, x, y), fill=_PALE, width=max(1, round(0.25 * unit)))
     draw.line((left, y, right, y), fill=_PALE, width=max(1, round(0.25 * unit)))
-    draw.text(
-        (0.5 * (left + right), y - 1.0 * unit), format_length(length), fill=_INK, font=font, anchor="mb"
-    )
+    draw.text((0.5 * (left + right), y - 1.0 * unit), format_length(length), fill=_INK, font=font, anchor="mb")
 
 
 def nice_length(length: float) -> float:

@@ -51,9 +51,7 @@ class PainterMatplotlib:
         at, scale, depth = self._camera.project(points, self._size)
         order = np.argsort(-depth)
         near, far = (float(depth.min()), float(depth.max())) if len(depth) else (0.0, 1.0)
-        shade = (
-            1.0 - 0.35 * (depth - near) / max(far - near, 1e-12) if self._dim == 3 else np.ones(len(depth))
-        )
+        shade = 1.0 - 0.35 * (depth - near) / max(far - near, 1e-12) if self._dim == 3 else np.ones(len(depth))
         colors = np.clip(rgb / 255.0 * shade[:, None], 0.0, 1.0)
         diameters = 1.16 * self._spacing * scale * 72.0 / _DPI
         axes.scatter(
@@ -74,13 +72,9 @@ class PainterMatplotlib:
         from matplotlib.collections import LineCollection, PolyCollection
 
         if self._ground is not None:
-            axes.add_collection(
-                LineCollection(self._grid_lines(self._ground), colors=_LINE, linewidths=0.8, zorder=0)
-            )
+            axes.add_collection(LineCollection(self._grid_lines(self._ground), colors=_LINE, linewidths=0.8, zorder=0))
         if self._domain is not None:
-            axes.add_collection(
-                LineCollection(self._box_lines(self._domain), colors=_EDGE, linewidths=1.0, zorder=1)
-            )
+            axes.add_collection(LineCollection(self._box_lines(self._domain), colors=_EDGE, linewidths=1.0, zorder=1))
         for obstacle in self._obstacles:
             if self._dim == 2:
                 rim = section_of(obstacle.shape, self._bounds)
@@ -102,9 +96,7 @@ class PainterMatplotlib:
 
     def _box_lines(self, domain: Array) -> list[Array]:
         low, high = domain
-        corners = np.array(
-            [[x, y, z] for z in (low[2], high[2]) for y in (low[1], high[1]) for x in (low[0], high[0])]
-        )
+        corners = np.array([[x, y, z] for z in (low[2], high[2]) for y in (low[1], high[1]) for x in (low[0], high[0])])
         edges = np.array([(a, b) for a in range(8) for b in range(a) if bin(a ^ b).count("1") == 1])
         return list(self._camera.project(corners, self._size)[0][edges])
 
@@ -112,8 +104,6 @@ class PainterMatplotlib:
         """The ground's lines, cut to two thirds so that all of it lies before the camera."""
         reach = ground.reach / 3.0
         steps = np.arange(-np.floor(reach / ground.cell), np.floor(reach / ground.cell) + 1) * ground.cell
-        ends = np.array(
-            [[[s, -reach], [s, reach]] for s in steps] + [[[-reach, s], [reach, s]] for s in steps]
-        )
+        ends = np.array([[[s, -reach], [s, reach]] for s in steps] + [[[-reach, s], [reach, s]] for s in steps])
         world = ground.center + ends[..., :1] * ground.first + ends[..., 1:] * ground.second
         return list(self._camera.project(world.reshape(-1, 3), self._size)[0].reshape(-1, 2, 2))

@@ -51,9 +51,7 @@ class PainterPyVista:
                 import pyvista as pv
 
                 self._pv: Any = pv
-                self._plotter: Any = pv.Plotter(
-                    off_screen=True, window_size=[_OVER * s for s in size], lighting="none"
-                )
+                self._plotter: Any = pv.Plotter(off_screen=True, window_size=[_OVER * s for s in size], lighting="none")
                 self._light(dim)
                 self._plotter.disable_anti_aliasing()
                 # Transparent layers are few and come in order: sheet, shadow, colliders.
@@ -67,9 +65,7 @@ class PainterPyVista:
                     self._outline(domain, dim)
                 self._aim(camera, bounds)
         except (ImportError, RuntimeError, AttributeError) as error:
-            raise OffscreenError(
-                f"VTK cannot draw off-screen here ({type(error).__name__}: {error})."
-            ) from error
+            raise OffscreenError(f"VTK cannot draw off-screen here ({type(error).__name__}: {error}).") from error
 
     def draw(self, points: Array, rgb: Image, frame: int) -> Image:
         """One picture, (H, W, 3) uint8.
@@ -102,9 +98,7 @@ class PainterPyVista:
         pv = self._pv
         self._plotter.set_background(_BOTTOM if dim == 3 else _TOP, top=_TOP)
         for position, strength in (((-0.4, 0.8, 1.2), 0.9), ((1.0, 0.3, 0.6), 0.3)):
-            self._plotter.add_light(
-                pv.Light(position=position, intensity=strength, light_type="camera light")
-            )
+            self._plotter.add_light(pv.Light(position=position, intensity=strength, light_type="camera light"))
 
     def _particles(self, dim: int) -> tuple[Any, Any]:
         from vtkmodules.vtkRenderingCore import vtkActor
@@ -150,14 +144,10 @@ class PainterPyVista:
         flat = [i for face in faces for i in (len(face), *face)]
         body = pv.PolyData(vertices, faces=flat) if faces else pv.PolyData()
         if not faces:
-            return self._plotter.add_mesh(
-                pv.PolyData(bounds.mean(axis=0)[None]), opacity=0.0, reset_camera=False
-            )
+            return self._plotter.add_mesh(pv.PolyData(bounds.mean(axis=0)[None]), opacity=0.0, reset_camera=False)
         if dim == 3:
             body = body.triangulate().compute_normals(split_vertices=True, feature_angle=40.0)
-        options: dict[str, Any] = (
-            {"ambient": 0.9, "diffuse": 0.1} if dim == 2 else {"ambient": 0.3, "diffuse": 0.7}
-        )
+        options: dict[str, Any] = {"ambient": 0.9, "diffuse": 0.1} if dim == 2 else {"ambient": 0.3, "diffuse": 0.7}
         return self._plotter.add_mesh(
             body,
             color=obstacle.color,
@@ -169,9 +159,7 @@ class PainterPyVista:
 
     def _outline(self, domain: Array, dim: int) -> None:
         low, high = domain
-        corners = np.array(
-            [[x, y, z] for z in (low[2], high[2]) for y in (low[1], high[1]) for x in (low[0], high[0])]
-        )
+        corners = np.array([[x, y, z] for z in (low[2], high[2]) for y in (low[1], high[1]) for x in (low[0], high[0])])
         edges = [(0, 1), (2, 3), (0, 2), (1, 3)]
         if dim == 3:
             edges += [(4, 5), (6, 7), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7)]

@@ -159,12 +159,8 @@ def plot_stress_stretch(
         if test.model is not None:
             stretch = test.stretch if test.model_stretch is None else test.model_stretch
             band = None if test.band is None else as_array(test.band) / factor
-            curves.append(
-                Curve(stretch, as_array(test.model) / factor, f"{test.name}, model", band=band, color=i)
-            )
-    return plot_curves(
-        curves, path, xlabel="stretch [-]", ylabel=f"nominal stress [{unit}]", title=title, size=size
-    )
+            curves.append(Curve(stretch, as_array(test.model) / factor, f"{test.name}, model", band=band, color=i))
+    return plot_curves(curves, path, xlabel="stretch [-]", ylabel=f"nominal stress [{unit}]", title=title, size=size)
 
 
 def write_figure(figure: Figure, path: str | Path, dpi: float = 150.0) -> Path:

@@ -48,11 +48,7 @@ class Recording:
             frames = np.concatenate([frames, np.zeros_like(frames[..., :1])], axis=2)
         check_finite("frames", frames)
         count, n = frames.shape[:2]
-        times = (
-            np.arange(count, dtype=float)
-            if self.times is None
-            else as_array(self.times).astype(float).reshape(-1)
-        )
+        times = np.arange(count, dtype=float) if self.times is None else as_array(self.times).astype(float).reshape(-1)
         if len(times) != count:
             raise InputError(f"times: {len(times)} times for {count} frames; give one per frame.")
         check_finite("times", times)
@@ -60,9 +56,7 @@ class Recording:
         for name, values in self.scalars.items():
             array = as_array(values)
             if array.shape not in ((n,), (count, n)):
-                raise InputError(
-                    f"scalar '{name}': expected shape ({n},) or ({count}, {n}), got {array.shape}."
-                )
+                raise InputError(f"scalar '{name}': expected shape ({n},) or ({count}, {n}), got {array.shape}.")
             check_finite(f"scalar '{name}'", array)
             scalars[name] = np.broadcast_to(array, (count, n))
         object.__setattr__(self, "frames", frames)
@@ -137,9 +131,7 @@ class Stage:
         if self.dim not in (None, 2, 3):
             raise InputError(f"stage: dim {self.dim!r} is not allowed; use 2 or 3.")
         if not np.linalg.norm(np.asarray(self.up, dtype=float)) > 0.0:
-            raise InputError(
-                "stage: up is the zero vector; give the direction against gravity, such as (0, 1, 0)."
-            )
+            raise InputError("stage: up is the zero vector; give the direction against gravity, such as (0, 1, 0).")
 
     @property
     def domain(self) -> Array | None:
@@ -164,6 +156,4 @@ def _typical_spacing(points: Array) -> float:
     some = points[:: max(1, len(points) // _MOST_NEIGHBOURS)]
     nearest = cKDTree(points).query(some, k=2)[0][:, 1]
     typical = float(np.median(nearest))
-    return (
-        typical if typical > 0.0 else max(float(np.ptp(points, axis=0).max()), 1e-3) / len(points) ** (1 / 3)
-    )
+    return typical if typical > 0.0 else max(float(np.ptp(points, axis=0).max()), 1e-3) / len(points) ** (1 / 3)

@@ -79,9 +79,7 @@ def stream_frames(
     stage = stage or Stage()
     width, height = (int(s) for s in size)
     if min(width, height) < 16:
-        raise InputError(
-            f"picture size {size!r} is not allowed; give width and height of at least 16 pixels."
-        )
+        raise InputError(f"picture size {size!r} is not allowed; give width and height of at least 16 pixels.")
     chosen = list(range(len(recording.frames))) if frames is None else [int(k) for k in frames]
     outside = [k for k in chosen if not -len(recording.frames) <= k < len(recording.frames)]
     if outside:
@@ -204,9 +202,7 @@ def _view_bounds(recording: Recording, stage: Stage, dim: int) -> Array:
     for obstacle in stage.obstacles:
         box = obstacle.shape.bounds
         # Colliders beside the particles belong in the picture; walls much larger than the scene do not.
-        if np.isfinite(box).all() and np.linalg.norm(box[1] - box[0]) <= _DOMAIN_SHARE * np.linalg.norm(
-            high - low
-        ):
+        if np.isfinite(box).all() and np.linalg.norm(box[1] - box[0]) <= _DOMAIN_SHARE * np.linalg.norm(high - low):
             low, high = _with_obstacle(obstacle, box, low, high, dim)
     return np.stack([low, high])
 

@@ -37,9 +37,7 @@ def surface_of(shape: Shape, around: Array) -> Surface:
         import trimesh
 
         ball = trimesh.creation.icosphere(subdivisions=4, radius=shape.radius)
-        return Surface(
-            np.asarray(ball.vertices) + shape.origin, [tuple(int(i) for i in t) for t in ball.faces]
-        )
+        return Surface(np.asarray(ball.vertices) + shape.origin, [tuple(int(i) for i in t) for t in ball.faces])
     if isinstance(shape, Box):
         low, high = shape.local_bounds
         rim = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
@@ -51,9 +49,7 @@ def surface_of(shape: Shape, around: Array) -> Surface:
         rim = np.asarray(shape.corners)
         bottom, top = shape.local_bounds[:, 2]
     else:
-        raise InputError(
-            f"cannot draw a {type(shape).__name__}; allowed: Box, Sphere, Cylinder, Plane, Polygon, Mesh."
-        )
+        raise InputError(f"cannot draw a {type(shape).__name__}; allowed: Box, Sphere, Cylinder, Plane, Polygon, Mesh.")
     return _prism(rim, float(bottom), float(top), shape)
 
 

@@ -186,6 +186,8 @@ def grid_update_adjoint(
 ):
     """Assign the cotangents of nodal momentum, mass and impulse."""
     node = first + wp.tid()
+    if node_column[node] < 0:
+        return
     world = 0
     if wp.static(WORLDS == 1):
         world = world_of(node, node_column, width, height)

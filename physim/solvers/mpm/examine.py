@@ -65,8 +65,8 @@ class Record:
         self.status.fill_(_NEVER)
 
     def failed(self) -> bool:
-        """Whether anything has been noted; a device is not waited for."""
-        return self._device.is_cpu and bool((self.status.numpy() != _NEVER).any())
+        """Whether anything has been noted; waits for the device."""
+        return bool((self.status.numpy() != _NEVER).any())
 
     def take(self) -> np.ndarray:
         """Everything noted so far, which is forgotten."""

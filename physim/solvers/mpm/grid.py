@@ -132,6 +132,8 @@ def grid_update(
 ):
     """Nodal velocity from momentum, with gravity and mirrored walls, and mass; `grid_u` is the one before forces."""
     node = first + wp.tid()
+    if node_column[node] < 0:
+        return
     world = 0
     if wp.static(WORLDS == 1):
         world = world_of(node, node_column, width, height)
@@ -208,6 +210,8 @@ def contact(
 ):
     """Nodal velocity after contact with the colliders, one after the other."""
     node = first + wp.tid()
+    if node_column[node] < 0:
+        return
     free_node = grid_free[node]
     m = free_node[3]
     vel = vec3(free_node[0], free_node[1], free_node[2])

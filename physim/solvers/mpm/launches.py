@@ -22,7 +22,7 @@ from physim.sim.model import Model
 from physim.solvers.mpm import adjoints, grid, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
 from physim.solvers.mpm.examine import Record
-from physim.solvers.mpm.layout import SLABS, Layout
+from physim.solvers.mpm.layout import SLABS, FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
 from physim.solvers.mpm.worlds import Worlds
 
@@ -85,6 +85,7 @@ class Workspace:
         blend, mass_floor, volume_filter: see `SolverMPM`.
         threads: CPU threads.
         worlds: copies of the model.
+        records: whether runs of substeps are recorded and repeated; memory then stays at its addresses.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Workspace:
         volume_filter: float,
         threads: int,
         worlds: Worlds,
+        records: bool,
     ) -> None:
         wp.init()
         p = self.precision = precision_of(like)
@@ -104,9 +106,11 @@ class Workspace:
         space, self.n = model.grid, worlds.total
         self.worlds = worlds
         self.cpu = like.device.type == "cpu"
-        self.threads = threads if self.cpu else 1
+        self.records = records
+        direct = self.cpu and not records
+        self.threads = threads if direct else 1
         self.crew = Crew(self.threads)
-        self.slab_limit = SLABS if self.cpu else 1
+        self.slab_limit = SLABS if direct else 1
         self.blend = blend > 0
         shapes = tuple(int(c.kind) for c in model.colliders)
         self.periodic = any(space.periodic)
@@ -150,9 +154,10 @@ class Workspace:
         self.scratch = Buffers.zeros(particles, {n: p.mat33 for n in particles}, like)
         self._like, self._nodes = like, Buffers.zeros({}, {}, like)
         self.capacity = 0
-        self.layout: Layout | None = None
+        self.layout: Layout | FixedLayout | None = None
         self._bound: dict[str, Any] = {}
-        self._bound_to: tuple[Layout, float] | None = None
+        self._bound_to: tuple[Layout | FixedLayout, float] | None = None
+        self._fixed: FixedLayout | None = None
         motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
         self.input_types = {"gravity": p.vec3, **motion, **{f"theta_{i}": p.real for i in range(len(self.laws))}}
         self.inputs = self.grads = Buffers({}, {})
@@ -167,22 +172,28 @@ class Workspace:
         """Memory for one state."""
         columns = max(1, self.model.history_size)
         shapes = {"x": (self.n, 3), "v": (self.n, 3), "C": (self.n, 3, 3), "F": (self.n, 3, 3), "h": (self.n, columns)}
-        found = self.pool.take(shapes, self.state_types, self._like)
+        found = self._take(shapes, self.state_types)
         if self._unwritten:
             # A body's law writes only its own columns of a history that another body has made wider.
             found.tensors["h"].zero_()
         return found
 
-    def sorted_state(self, state: Mapping[str, Tensor], rows: Tensor) -> Buffers:
-        """A copy of a state with its rows in another order."""
-        found = self.take_state()
-        for name, tensor in found.tensors.items():
-            torch.index_select(state[name], 0, rows, out=tensor)
+    def _take(self, shapes: dict[str, tuple[int, ...]], types: dict[str, Any]) -> Buffers:
+        found = self.pool.take(shapes, types, self._like)
+        if self.records and self.cpu:
+            # What Warp records on a CPU it must see as arrays.
+            found.packed = found.arrays
         return found
+
+    @staticmethod
+    def sort(state: Mapping[str, Tensor], rows: Tensor, into: Buffers) -> None:
+        """Copy a state with its rows in another order."""
+        for name, tensor in into.tensors.items():
+            torch.index_select(state[name], 0, rows, out=tensor)
 
     def leave(self, x: Tensor, layout: Layout) -> None:
         """Remember the positions at which a segment ended, and its layout if it still holds."""
-        holds = self.cpu and int(self.stray.numpy()[0]) == NEVER
+        holds = (self.cpu or self.records) and int(self.stray.numpy()[0]) == NEVER
         # Detached, because the graph of `x` holds this workspace.
         self._left = (x.detach(), x._version, layout) if holds else None
 
@@ -195,8 +206,7 @@ class Workspace:
     def take_grid(self) -> Buffers:
         """Memory for the nodal sums of one substep."""
         shapes = {n: (self.capacity, 4) for n in self.grid_names}
-        found = self.pool.take(shapes, {n: self.precision.vec4 for n in shapes}, self._like)
-        return found
+        return self._take(shapes, {n: self.precision.vec4 for n in shapes})
 
     def clear(self, nodes: Buffers, *names: str) -> None:
         """Zero nodal fields, all or those named, as far as the layout reaches."""
@@ -243,7 +253,19 @@ class Workspace:
             self._bound_to = None
         self.inputs.load(inputs)
 
-    def bind(self, layout: Layout, dt: float) -> bool:
+    def placed(self, layout: Layout) -> Layout | FixedLayout:
+        """The layout, or where launches are recorded, the same one at fixed addresses."""
+        if not self.records:
+            return layout
+        if self._fixed is None or self._fixed.nodes < layout.nodes:
+            self._fixed = FixedLayout(layout)
+        else:
+            self._fixed.load(layout)
+            for kept, given in zip(self._of_particles, (self.mass, self.vol0), strict=True):
+                torch.index_select(given, 0, layout.order, out=kept)
+        return self._fixed
+
+    def bind(self, layout: Layout | FixedLayout, dt: float) -> bool:
         """Point new launches to a layout and a substep [s]; False if those from before still serve."""
         self._grow(layout.nodes)
         same = self._bound_to is not None and self._bound_to[0] is layout and self._bound_to[1] == dt
@@ -257,7 +279,7 @@ class Workspace:
                 sorted_theta.copy_(theta[self.theta_rows(layout, index)])
         return not same
 
-    def theta_rows(self, layout: Layout, index: int) -> Tensor:
+    def theta_rows(self, layout: Layout | FixedLayout, index: int) -> Tensor:
         """Rows of its material's parameters for the particles of a body, in the layout's order."""
         start, stop = self.worlds.ranges[index]
         return self.worlds.parameter_rows(self.model.bodies[index], self._theta_of(index), layout.order[start:stop])
@@ -273,7 +295,7 @@ class Workspace:
         made = theta.new_empty(stop - start, theta.shape[1])
         return made, to_warp(made, self.precision.real)
 
-    def _arguments(self, layout: Layout, dt: float) -> dict[str, Any]:
+    def _arguments(self, layout: Layout | FixedLayout, dt: float) -> dict[str, Any]:
         p, order = self.precision, layout.order
         blank = self.take_state()
         self.pool.give(blank)
@@ -307,7 +329,8 @@ class Workspace:
         self, made: wp.Kernel, count: int, extra: dict[str, Any], adjoints: dict | None = None, *fixed: str
     ) -> Launch:
         """A launch with the bound arguments and others."""
-        return Launch(made, count, self.device, self._bound | extra, adjoints, frozenset(fixed))
+        values = self._bound | extra
+        return Launch(made, count, self.device, values, adjoints, frozenset(fixed), recordable=self.records)
 
     def law_launch(self, stage: str, index: int, start: int, stop: int, adjoints: dict | None = None) -> Launch:
         """A launch of a law's kernel over particles of one body."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ SLAB = 4
 """Fewest cells in a slab between two others: one more than a stencil and its movement on either side reach."""
 SLABS = 8
 """Most slabs."""
+BLOCK = 256
+"""Nodes whose cotangents of gravity are summed one after the other, whatever the threads."""
 _NOWHERE = 2**30
 
 
@@ -154,10 +157,66 @@ class Layout:
         sizes = {"width": self.width, "height": self.height, "low_a": self.low_a, "low_b": self.low_b}
         return found | sizes | {"place": self.place}
 
+    @cached_property
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """First nodes of blocks of at most BLOCK nodes of one world, with the end; and the world of each block."""
+        starts, worlds = [], []
+        for world, (first, stop) in enumerate(pairwise(self.starts)):
+            found = range(first, stop, BLOCK)
+            starts += found
+            worlds += [world] * len(found)
+        device = self.order.device
+        return (
+            torch.tensor([*starts, self.nodes], dtype=torch.int32, device=device),
+            torch.tensor(worlds, device=device),
+        )
+
     @property
     def odd(self) -> bool:
         """Whether there are odd slabs."""
         return any(sides[1] for sides in self.lots)
+
+
+class FixedLayout:
+    """A layout at addresses that stay, with room for more nodes: launches bound to it serve one layout after another.
+
+    Nodes beyond those of the present layout have no column, and kernels leave them alone. There is one slab.
+
+    Args:
+        layout: the first layout.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.nodes = 3 * layout.nodes // 2
+        self.lots, self.slabs, self.worlds, self.odd = layout.lots, layout.slabs, layout.worlds, layout.odd
+        self.starts = [0] * layout.worlds + [self.nodes]
+        self._same = ("columns", "column_low", "column_high", "home", "order", "places", "shift")
+        self._tensors = {n: torch.empty_like(getattr(layout, n)) for n in self._same}
+        self.order, self.shift = self._tensors["order"], self._tensors["shift"]
+        self._order, self._node_column = self.order.to(torch.int32), layout.node_column.new_empty(self.nodes)
+        most = self.nodes // BLOCK + layout.worlds
+        starts, worlds = layout.blocks
+        self.blocks = starts.new_empty(most + 1), worlds.new_empty(most)
+        self._sizes = {n: v for n, v in layout.arrays().items() if isinstance(v, int)}
+        self.load(layout)
+
+    def load(self, layout: Layout) -> None:
+        """Take over another layout of the same particles, which has no more nodes than there is room for."""
+        for name, tensor in self._tensors.items():
+            tensor.copy_(getattr(layout, name))
+        self._order.copy_(layout.order)
+        self._node_column.fill_(-1)
+        self._node_column[: layout.nodes] = layout.node_column
+        for kept, given, rest in zip(self.blocks, layout.blocks, (layout.nodes, 0), strict=True):
+            kept.fill_(rest)
+            kept[: len(given)] = given
+
+    def arrays(self) -> dict[str, Any]:
+        """What kernels take, by argument name."""
+        tensors = {n: self._tensors[n] for n in ("columns", "column_low", "column_high", "places")}
+        tensors |= {"order": self._order, "node_column": self._node_column}
+        found: dict[str, Any] = {n: wp.from_torch(t, dtype=wp.int32) for n, t in tensors.items()}
+        return found | self._sizes | {"home": wp.from_torch(self._tensors["home"], dtype=wp.vec3i)}
 
 
 def _slab_edges(counts: list[int], most: int) -> list[int]:

@@ -18,41 +18,32 @@ from physim.bridge import Arrays, Buffers, Probe, one_torch_thread, raise_if_bad
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.launches import NEVER, Workspace
 from physim.solvers.mpm.layout import Layout
-from physim.solvers.mpm.substep import Forward, Substep
+from physim.solvers.mpm.substep import Substep
+from physim.solvers.mpm.track import CHUNK, Track, Tracks
 
-CHECK = 8
+CHECK = 4 * CHUNK
 """Substeps between two looks at whether a particle has strayed, on a device that would have to wait for the answer."""
 
 
 @dataclass
 class _Kept:
-    """What a forward pass leaves for the backward pass: the state at the start of each substep, and its nodal sums."""
+    """What a forward pass leaves for the backward pass: a track of states and nodal sums, and the layouts they had."""
 
-    states: list[Buffers] = field(default_factory=list)
-    grids: list[Buffers] = field(default_factory=list)
-    layouts: dict[int, Layout] = field(default_factory=dict)
-    last: Buffers | None = None
+    layouts: dict[int, Layout]
+    track: Track | None = None
+    steps: int = 0
 
     def layout_at(self, k: int) -> Layout:
         """The layout of substep `k`."""
         return self.layouts[max(first for first in self.layouts if first <= k)]
 
-    def end(self, k: int, work: Workspace) -> tuple[Buffers, bool]:
-        """The state after substep `k` in that substep's order, and whether it was made for the purpose."""
-        after = self.states[k + 1] if k + 1 < len(self.states) else self.last
-        assert after is not None
-        if k + 1 not in self.layouts:
-            return after, False
-        found = work.take_state()
-        found.load({n: t[self.layouts[k + 1].undo] for n, t in after.tensors.items()})
-        return found, True
-
 
 @dataclass
 class Bound:
-    """The launches that were bound last. They hold the workspace, which therefore does not hold them."""
+    """Launches and recordings that may serve again. They hold the workspace, which therefore does not hold them."""
 
     substep: Substep | None = None
+    tracks: Tracks = field(default_factory=Tracks)
 
 
 class MPMSegment:
@@ -72,86 +63,67 @@ class MPMSegment:
         self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, *, keep: bool
     ) -> tuple[dict[str, Tensor], Any]:
         """See `Segment`; raises `RolloutFailure`."""
-        work, kept = self._work, _Kept()
+        work = self._work
         work.record.clear()
         with one_torch_thread(work.threads > 1):
             going_on = work.resume(state["x"])
-            kept.layouts[0] = going_on or self._layout(state["x"], None)
-            now, layout = self._steps(state, inputs, count, kept, keep=keep)
+            kept = _Kept({0: going_on or self._layout(state["x"], None)})
+            layout = self._steps(state, inputs, count, kept, keep=keep)
+            assert kept.track is not None
+            now = kept.track.state(kept.steps)
             out = {n: t[layout.inverse] for n, t in now.tensors.items()}
             last = Buffers(out, work.state_types)
             work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
         work.leave(out["x"], layout)
         if not keep:
-            work.pool.give(now)
+            self._bound.tracks.give(work, kept.track)
             # A layout that goes on from an earlier segment cannot be made again from the state.
-            kept = _Kept(layouts={0: going_on}) if going_on else None
+            kept = _Kept({0: going_on}) if going_on else None
         return out, kept
 
     def _steps(
-        self,
-        state: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
-        count: int,
-        kept: _Kept,
-        *,
-        keep: bool,
-    ) -> tuple[Buffers, Layout]:
-        """Run the substeps from the first layout on; the last state and its layout."""
+        self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, kept: _Kept, *, keep: bool
+    ) -> Layout:
+        """Run the substeps from the first layout on; the last layout."""
         work, layout = self._work, kept.layouts[0]
         work.load(inputs)
-        current = work.sorted_state(state, layout.order)
+        launches = self._launches(layout)
+        track = kept.track = self._bound.tracks.take(work, count, keep=keep)
+        work.sort(state, layout.order, track.state(0))
         k = 0
         while True:
-            current, k = self._hold(self._launches(layout, self._dt).forward, current, k, count, kept, keep=keep)
+            track.follow(launches)
+            k = self._hold(launches, track, k, count)
             if k >= count or work.record.failed():
                 break
-            layout = kept.layouts[k] = self._layout(current.tensors["x"], layout)
-            before, current = current, work.sorted_state(current.tensors, layout.change)
-            work.pool.give(before)
-        kept.last = current
-        return current, layout
+            now = track.state(k)
+            layout = kept.layouts[k] = self._layout(now.tensors["x"], layout)
+            now.load({n: t[layout.change] for n, t in now.tensors.items()})
+            launches = self._launches(layout)
+        kept.steps = k
+        return layout
 
-    def _hold(
-        self, forward: Forward, current: Buffers, k: int, count: int, kept: _Kept, *, keep: bool
-    ) -> tuple[Buffers, int]:
-        """Go on with one layout until a particle strays; the state reached and the next substep."""
+    def _hold(self, launches: Substep, track: Track, k: int, count: int) -> int:
+        """Go on with one layout until a particle strays or something fails; the next substep."""
         work = self._work
         work.stray.fill_(NEVER)
-        done: list[tuple[Buffers, Buffers]] = []
-        grid = work.take_grid()
+        # The volume filter does not look whether somebody has strayed.
+        often = (work.cpu and not work.records) or launches.forward.filter is not None
         strayed = False
         while k < count and not strayed:
-            out = work.take_state()
-            forward.bind(current, out, grid, k, self._dt)
-            forward.run()
-            done.append((current, grid))
-            current, k = out, k + 1
-            # The volume filter does not look whether somebody has strayed.
-            if work.cpu or forward.filter or len(done) == CHECK or k == count:
-                back = k - 1 - int(work.stray.numpy()[0])
-                strayed = back >= 0 or work.record.failed()
-                for _ in range(back):
-                    # Substeps after the one in which somebody strayed have not moved anyone.
-                    work.pool.give(current)
-                    current, grid = done.pop()
-                    k -= 1
-                if keep:
-                    kept.states += [s for s, _ in done]
-                    kept.grids += [g for _, g in done]
-                else:
-                    for before, _ in done:
-                        work.pool.give(before)
-                done = []
-            if keep:
-                grid = work.take_grid()
-        work.pool.give(grid)
-        return current, k
+            stop = k + 1 if often else min(count, (k // CHECK + 1) * CHECK)
+            track.forward(k, stop, self._dt)
+            # Substeps after the one in which somebody strayed have not moved anyone.
+            first = int(work.stray.numpy()[0])
+            strayed = first < stop or work.record.failed()
+            k = min(stop, first + 1)
+        return k
 
-    def _launches(self, layout: Layout, dt: float) -> Substep:
-        """The launches for a layout; those of the last one serve again where it is the same."""
-        if self._work.bind(layout, dt) or self._bound.substep is None:
-            self._bound.substep = Substep(self._work, layout)
+    def _launches(self, layout: Layout) -> Substep:
+        """The launches for a layout; those of the last one serve again where it lies at the same addresses."""
+        at = self._work.placed(layout)
+        if self._work.bind(at, self._dt) or self._bound.substep is None:
+            self._bound.substep = Substep(self._work, at)
         return self._bound.substep
 
     def _layout(self, x: Tensor, before: Layout | None) -> Layout:
@@ -188,15 +160,16 @@ class MPMSegment:
         work = self._work
         work.record.clear()
         yield Buffers(dict(state), work.state_types).arrays
-        kept = _Kept()
-        kept.layouts[0] = self._layout(state["x"], None)
+        kept = _Kept({0: self._layout(state["x"], None)})
         self._steps(state, inputs, count, kept, keep=True)
-        noted = work.record.take()
-        for k in range(len(kept.states)):
+        noted, track = work.record.take(), kept.track
+        assert track is not None
+        for k in range(kept.steps):
             work.record.note(noted, k)
-            end, _ = kept.end(k, work)
-            inverse = kept.layout_at(k).inverse
-            yield Buffers({n: t[inverse] for n, t in end.tensors.items()}, work.state_types).arrays
+            # A state that has been sorted anew is in the order of its new layout.
+            inverse = kept.layout_at(k + 1).inverse
+            end = {n: t[inverse] for n, t in track.state(k + 1).tensors.items()}
+            yield Buffers(end, work.state_types).arrays
 
     def backward(
         self,
@@ -224,41 +197,36 @@ class MPMSegment:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         work = self._work
         if kept is None:
-            kept = _Kept(layouts={0: self._layout(state["x"], None)})
-        if not kept.states:
+            kept = _Kept({0: self._layout(state["x"], None)})
+        if kept.track is None:
             self._steps(state, inputs, count, kept, keep=True)
         work.load(inputs)
         for tensor in work.grads.tensors.values():
             tensor.zero_()
-        layout = kept.layout_at(count - 1)
-        end, start = work.take_state(), work.take_state()
-        start.tensors["h"].zero_()
+        track, layout = kept.track, kept.layout_at(count - 1)
+        assert track is not None
+        end = track.end(count)
         end.load({n: None if g is None else g[layout.order] for n, g in given.items()})
         if probe:
             raise_if_bad("the loss", end.arrays, count, layout.order)
         last = count
         for first in sorted(kept.layouts, reverse=True):
             layout = kept.layouts[first]
-            launches = self._launches(layout, self._dt)
-            forward, backward = launches.forward, launches.backward
-            for k in reversed(range(first, last)):
-                told: Probe | None = partial(_tell, k, layout) if probe else None
-                before, (after, made), grid = kept.states[k], kept.end(k, work), kept.grids[k]
-                forward.bind(before, after, grid, k, self._dt)
-                backward.bind(before, after, grid, start, end, k, self._dt)
-                backward.run(told)
-                start, end = end, start
-                if made:
-                    work.pool.give(after)
-            backward.collect()
+            launches = self._launches(layout)
+            track.follow(launches)
+            if last in kept.layouts:
+                after = track.state(last)
+                after.load({n: t[kept.layouts[last].undo] for n, t in after.tensors.items()})
+            track.backward(first, last, self._dt, partial(_tell, layout) if probe else None)
+            launches.backward.collect()
             if probe:
                 raise_if_bad("parameters", work.grads.arrays, first)
+            end = track.end(first)
             rows = layout.undo if first else layout.inverse
             end.load({n: t[rows] for n, t in end.tensors.items()})
             last = first
         found = {n: t.clone() for n, t in end.tensors.items()}
-        for buffers in (start, end, *kept.states, *kept.grids, kept.last):
-            work.pool.give(buffers)
+        self._bound.tracks.give(work, track)
         return found, {n: t.clone() for n, t in work.grads.tensors.items()}
 
     def contact_forces(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
@@ -266,8 +234,9 @@ class MPMSegment:
         work = self._work
         layout = self._layout(state["x"], None)
         work.load(inputs)
-        forward = self._launches(layout, self._dt).forward
-        entry, grid = work.sorted_state(state, layout.order), work.take_grid()
+        forward = self._launches(layout).forward
+        entry, grid = work.take_state(), work.take_grid()
+        work.sort(state, layout.order, entry)
         work.stray.fill_(NEVER)
         forward.bind(entry, entry, grid, 0, self._dt)
         found = forward.contact_forces()
@@ -276,5 +245,5 @@ class MPMSegment:
         return found
 
 
-def _tell(k: int, layout: Layout, term: str, found: Mapping[str, Any]) -> None:
-    raise_if_bad(term, found, k, layout.order)
+def _tell(layout: Layout, k: int) -> Probe:
+    return lambda term, found: raise_if_bad(term, found, k, layout.order)

@@ -42,6 +42,7 @@ class SolverMPM:
             all their particles, world after world: x is (B n, 3), and `split` gives (B, n, 3); initial positions and
             velocities may be given for one world or for all. Material parameters may have one row per world, and a
             control an axis of worlds before its colliders.
+        graphs: record runs of substeps once and repeat them without Python (CUDA graphs); unless given, on a GPU.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
@@ -58,6 +59,7 @@ class SolverMPM:
         volume_filter: float = 0.0,
         threads: int | None = None,
         worlds: int = 1,
+        graphs: bool | None = None,
     ) -> None:
         self.worlds = Worlds(model, worlds)
         x = self.worlds.spread("x", x)
@@ -76,6 +78,7 @@ class SolverMPM:
         self._x, self._v = x, v
         self._options = {"blend": blend, "mass_floor": mass_floor, "volume_filter": volume_filter}
         self.threads = threads
+        self.graphs = graphs
         self._workspaces: dict[tuple, Workspace] = {}
         self._bound: dict[int, Bound] = {}
 
@@ -169,7 +172,10 @@ class SolverMPM:
         threads = self.threads or (torch.get_num_threads() if alone and state.x.shape[0] >= FEW else 1)
         key = (state.x.dtype, state.x.device, threads)
         if key not in self._workspaces:
-            self._workspaces[key] = Workspace(self.model, state.x, threads=threads, worlds=self.worlds, **self._options)
+            records = state.x.is_cuda if self.graphs is None else self.graphs
+            self._workspaces[key] = Workspace(
+                self.model, state.x, threads=threads, worlds=self.worlds, records=records, **self._options
+            )
         return self._workspaces[key]
 
 

@@ -20,11 +20,9 @@ from physim.bridge import Buffers, Probe, to_warp
 from physim.crew import Plan
 from physim.launch import Launch, Places
 from physim.solvers.mpm.launches import Workspace
-from physim.solvers.mpm.layout import Layout, Lot, dealt
+from physim.solvers.mpm.layout import FixedLayout, Layout, Lot, dealt
 from physim.solvers.mpm.volume import VolumeFilter
 
-BLOCK = 256
-"""Nodes whose cotangents of gravity are summed one after the other, whatever the threads."""
 _STATE = ("x", "v", "C", "F", "h")
 Lists = list[list[Launch]]
 
@@ -32,7 +30,7 @@ Lists = list[list[Launch]]
 class Forward:
     """The forward launches of a layout that `work` is bound to."""
 
-    def __init__(self, work: Workspace, layout: Layout) -> None:
+    def __init__(self, work: Workspace, layout: Layout | FixedLayout) -> None:
         self._work = work
         scatter, last, flow = (_empty(work) for _ in range(3))
         for index, thread, odd, lots in shared_lots(work, layout):
@@ -100,7 +98,7 @@ class Backward:
         forward: the forward launches, to be bound to the same substep.
     """
 
-    def __init__(self, work: Workspace, layout: Layout, forward: Forward) -> None:
+    def __init__(self, work: Workspace, layout: Layout | FixedLayout, forward: Forward) -> None:
         self._work, self._layout, self._forward = work, layout, forward
         self.theta = [_theta_cotangents(work, layout, i) for i in range(len(work.model.bodies))]
         p = work.precision
@@ -147,10 +145,10 @@ class Backward:
                 if stop > first:
                     touch[thread].append(work.launch(work.kernels["contact"], stop - first, {"first": first}, given))
         grid = _grid_update(work, layout, "grid_update_adjoint")
-        starts, self._worlds_of_blocks = _blocks(layout)
+        starts, self._worlds_of_blocks = layout.blocks
         blocks = len(starts) - 1
         self._gravity = Buffers.zeros({"sums": (blocks, 3)}, {"sums": p.vec3}, work.mass)
-        self._blocks = wp.array(starts, dtype=wp.int32, device=work.device)
+        self._blocks = wp.from_torch(starts, dtype=wp.int32)
         weighed: Lists = _empty(work)
         weighed[0].append(self._weigh(nodes["adj_impulse" if work.blend else "adj_grid"], blocks))
         self._before = Plan([clear], work.threads)
@@ -221,7 +219,7 @@ class Backward:
         if pulled.shape[0] == 1:
             pulled += sums.sum(dim=0)
         else:
-            pulled.index_add_(0, torch.tensor(self._worlds_of_blocks, device=pulled.device), sums)
+            pulled.index_add_(0, self._worlds_of_blocks, sums)
         for index, body in enumerate(work.model.bodies):
             total = work.grads.tensors[f"theta_{body.material}"]
             if work.theta(index).shape[0] > 1:
@@ -235,7 +233,7 @@ class Backward:
 class Substep:
     """The launches of a layout that `work` is bound to; those of the adjoint are made when they are needed."""
 
-    def __init__(self, work: Workspace, layout: Layout) -> None:
+    def __init__(self, work: Workspace, layout: Layout | FixedLayout) -> None:
         self._work, self._layout = work, layout
         self.forward = Forward(work, layout)
 
@@ -245,7 +243,7 @@ class Substep:
         return Backward(self._work, self._layout, self.forward)
 
 
-def shared_lots(work: Workspace, layout: Layout) -> Iterable[tuple[int, int, int, list[Lot]]]:
+def shared_lots(work: Workspace, layout: Layout | FixedLayout) -> Iterable[tuple[int, int, int, list[Lot]]]:
     """Body, thread, whether the slabs are odd, and lots of each thread's share."""
     threads = dealt(layout.lots, work.threads)
     for index, sides in enumerate(layout.lots):
@@ -265,7 +263,7 @@ def _extend(lists: Lists, more: Lists) -> None:
         mine += others
 
 
-def _over_nodes(work: Workspace, layout: Layout, name: str, *fixed: str, **values: Any) -> Lists:
+def _over_nodes(work: Workspace, layout: Layout | FixedLayout, name: str, *fixed: str, **values: Any) -> Lists:
     """A kernel over all nodes, each thread with its share."""
     step = -(-layout.nodes // work.threads)
     found = _empty(work)
@@ -277,23 +275,13 @@ def _over_nodes(work: Workspace, layout: Layout, name: str, *fixed: str, **value
     return found
 
 
-def _whole_worlds(work: Workspace, layout: Layout) -> list[tuple[int, int]]:
+def _whole_worlds(work: Workspace, layout: Layout | FixedLayout) -> list[tuple[int, int]]:
     """First and last node (exclusive) of each thread's worlds."""
     at = [layout.starts[-(-layout.worlds * t // work.threads)] for t in range(work.threads + 1)]
     return list(pairwise(at))
 
 
-def _blocks(layout: Layout) -> tuple[list[int], list[int]]:
-    """First nodes of blocks of at most BLOCK nodes of one world, with the end; and the world of each block."""
-    starts, worlds = [], []
-    for world, (first, stop) in enumerate(pairwise(layout.starts)):
-        found = range(first, stop, BLOCK)
-        starts += found
-        worlds += [world] * len(found)
-    return [*starts, layout.nodes], worlds
-
-
-def _grid_update(work: Workspace, layout: Layout, name: str) -> Lists:
+def _grid_update(work: Workspace, layout: Layout | FixedLayout, name: str) -> Lists:
     """The grid update or its adjoint; with colliders it ends at the velocities before contact."""
     nodes = work.node_arrays()
     if not work.model.colliders:
@@ -312,7 +300,7 @@ def _onto_grid(work: Workspace, name: str, start: int, stop: int, odd: int, *sum
     return work.launch(work.kernels[name], stop - start, {"first": start, **values}, None, *(sums if odd else ()))
 
 
-def _theta_cotangents(work: Workspace, layout: Layout, body: int) -> Tensor:
+def _theta_cotangents(work: Workspace, layout: Layout | FixedLayout, body: int) -> Tensor:
     theta = work.theta(body)
     rows = 1 if theta.shape[0] > 1 else layout.slabs
     return torch.zeros((rows, *theta.shape), dtype=theta.dtype, device=theta.device)

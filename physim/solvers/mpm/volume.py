@@ -22,7 +22,7 @@ from physim.bridge import Buffers
 from physim.numeric import Precision, kernel, mat33, numeric, real, vec3, vec4
 from physim.solvers.mpm.boundary import image_of
 from physim.solvers.mpm.grid import node_index, node_place, world_of
-from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.layout import FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def volume_mean(
 ):
     """Weighted mean at each node, with the images beyond walls and periodic sides."""
     node = wp.tid()
+    if node_column[node] < 0:
+        return
     at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
     world = world_of(node, node_column, width, height)
     total = vec4()
@@ -194,7 +196,7 @@ def volume_kernels(precision: Precision, dim: int, *, images: int) -> dict[str, 
 class VolumeFilter:
     """The filter on one layout: from the deformation after plastic flow to the one that is kept."""
 
-    def __init__(self, work: Workspace, layout: Layout) -> None:
+    def __init__(self, work: Workspace, layout: Layout | FixedLayout) -> None:
         p, n, dim = work.precision, work.n, work.model.grid.dim
         self._work, self._layout = work, layout
         self._kernels = volume_kernels(p, dim, images=work.images)
