@@ -8,6 +8,7 @@ import torch
 from physim.laws.material import Material
 from physim.sim.model import Grid, Model
 from physim.sim.rollout import rollout
+from physim.sim.state import ParticleState
 from physim.solvers.mpm.solver import SolverMPM
 from tools.bench.case import DENSITY, DT, DX, GRAVITY, MODULUS, NODES, NU, Case, Outcome, outcome
 
@@ -16,7 +17,13 @@ MEMORY = 8 * 2**30
 
 
 class Run:
-    """A solver and its initial state."""
+    """A solver and its initial state.
+
+    Attributes:
+        solver: set up for the case.
+        material: its material.
+        x0: initial positions [m], (n, 3).
+    """
 
     def __init__(self, case: Case, threads: int, dtype: torch.dtype = torch.float32) -> None:
         self._case = case
@@ -26,17 +33,22 @@ class Run:
         else:
             self._modulus = "E"
             laws, values = ("fixed_corotated", None, None), {"E": MODULUS, "nu": NU}
-        self._material = Material(*laws, rho0=DENSITY, values=values)
-        self._material.free(self._modulus)
+        self.material = Material(*laws, rho0=DENSITY, values=values)
+        self.material.free(self._modulus)
         volumes = torch.full((case.count,), case.vol0, dtype=dtype)
-        model = Model(Grid((0.0, 0.0, 0.0), DX, (NODES,) * 3), volumes, [self._material], gravity=GRAVITY)
-        self._solver = SolverMPM(model, torch.as_tensor(case.x0).to(dtype), threads=threads)
+        model = Model(Grid((0.0, 0.0, 0.0), DX, (NODES,) * 3), volumes, [self.material], gravity=GRAVITY)
+        self.x0 = torch.as_tensor(case.x0).to(dtype)
+        self.solver = SolverMPM(model, self.x0, threads=threads)
         self._v0, self._F0 = (torch.as_tensor(a).to(dtype) for a in (case.v0, case.F0))
         self._weights = torch.as_tensor(case.weights).to(dtype)
 
+    def start(self) -> ParticleState:
+        """The initial state."""
+        return self.solver.initial_state().replace(v=self._v0, F=self._F0)
+
     def _roll(self, v0: torch.Tensor, substeps: int) -> torch.Tensor:
-        start = self._solver.initial_state().replace(v=v0, F=self._F0)
-        return rollout(self._solver, start, dt=DT, steps=substeps, every=substeps, memory=MEMORY).final.x
+        start = self.start().replace(v=v0)
+        return rollout(self.solver, start, dt=DT, steps=substeps, every=substeps, memory=MEMORY).final.x
 
     def forward(self, substeps: int) -> Outcome:
         """See `Runner`."""
@@ -46,7 +58,7 @@ class Run:
     def gradient(self, substeps: int) -> Outcome:
         """See `Runner`."""
         v0 = self._v0.clone().requires_grad_(True)
-        raw = self._material.raw[self._modulus]
+        raw = self.material.raw[self._modulus]
         raw.grad = None
         x = self._roll(v0, substeps)
         (self._weights * x).sum().backward()
