@@ -7,6 +7,7 @@ SHIPPED = {"physim.shipped.scenes": "scenes", "physim.shipped.materials": "mater
 setup(
     packages=[*find_packages(include=["physim", "physim.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={name: ["*.yaml", "*.csv", "*.stl", "*.obj", "*.safetensors"] for name in SHIPPED},
+    package_data={name: ["*.yaml", "*.csv", "*.stl", "*.obj", "*.safetensors"] for name in SHIPPED}
+    | {"physim.speed": ["*.json"]},
     include_package_data=False,
 )

@@ -180,12 +180,43 @@ def init(path: Path = Path("scene.yaml"), *, force: Annotated[bool, Parameter(ne
 
 
 @app.command
-def doctor() -> None:
-    """Show device, versions, threads and the state of the kernel cache."""
+def doctor(
+    *,
+    bench: Annotated[bool, Parameter(negative="")] = False,
+    against: Path | None = None,
+    json: Path | None = None,
+) -> None:
+    """Show device, versions, threads and the state of the kernel cache; with --bench also how fast this machine is.
+
+    Args:
+        bench: Measure for ten seconds, compare with a machine that we have measured, and say why it differs.
+        against: Compare with this file instead; --json on another machine writes one.
+        json: Also write what was measured.
+    """
     from physim.scene.doctor import examine
 
     for name, value in examine():
         say(f"{name:14} {value}")
+    if bench or against or json:
+        measure_speed(against, json)
+
+
+def measure_speed(against: Path | None, json: Path | None) -> None:
+    """Measure how fast this machine is, and compare."""
+    quiet_warp()
+    from physim.scene.kernel_cache import compiled
+    from physim.speed.survey import reference, survey, write
+    from physim.speed.verdict import table, verdict
+
+    other = reference(against)
+    say("")
+    say("measuring for ten seconds" + ("" if compiled() else ", after compiling kernels for a minute or two"))
+    found = survey()
+    for line in (*table(found, other), *verdict(found, other)):
+        say(line)
+    if json:
+        write(found, json)
+        say(f"written to {json}")
 
 
 @check.command(name="scene")

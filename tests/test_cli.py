@@ -120,3 +120,19 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for word in ("physim", "warp-lang", "device", "threads", "kernel cache"):
         assert word in out
+
+
+def test_doctor_measures_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from physim.speed import machine, survey
+
+    best = machine.best
+    monkeypatch.setattr(survey, "PARTICLES", 64)
+    monkeypatch.setattr(machine, "best", lambda work, **_: best(work, within=0.0))
+    file = tmp_path / "mine.json"
+    assert code(["doctor", "--bench", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "advice: " in out and file.exists()
+    assert code(["doctor", "--bench", "--against", str(file)]) == 0
+    assert code(["doctor", "--bench", "--against", str(tmp_path / "none.json")]) == 2

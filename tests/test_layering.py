@@ -10,7 +10,7 @@ LAYERS = {
     "__main__": 8,
     "cli": 7,
     "fit": 6, "plan": 6, "envs": 6, "view": 6,
-    "scene": 5,
+    "scene": 5, "speed": 5,
     "solvers": 4, "observe": 4,
     "sim": 3,
     "laws": 2, "shapes": 2,
