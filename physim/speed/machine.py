@@ -76,16 +76,27 @@ def best(work: Callable[[], Any], *, within: float = 0.5, most: int = 200) -> fl
     return min(found)
 
 
-def bandwidth(threads: int, *, megabytes: int = 64) -> float:
-    """Memory bandwidth [GB/s] of a STREAM triad, a = b + s c on arrays of float32, counting three arrays."""
+def bandwidth(threads: int, *, megabytes: int = 64, within: float = 0.4) -> float:
+    """Memory bandwidth [GB/s] of a STREAM triad, a = b + s c on arrays of float32, counting three arrays.
+
+    It goes through arrays far larger than the caches in pieces of a megabyte, and tells the speed that a quarter of the
+    pieces reach: others' work on the same cores slows down single pieces, not all.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        a, b, c = (torch.full((megabytes * 2**18,), float(i)) for i in range(3))
-        seconds = best(lambda: torch.add(b, c, alpha=0.5, out=a))
+        whole = [torch.full((megabytes * 2**18,), float(i)) for i in range(3)]
+        pieces = list(zip(*(t.split(threads * 2**18) for t in whole), strict=True))
+        times: list[float] = []
+        until = time.perf_counter() + within
+        while not times or time.perf_counter() < until:
+            for a, b, c in pieces:
+                began = time.perf_counter()
+                torch.add(b, c, alpha=0.5, out=a)
+                times.append((time.perf_counter() - began) / a.numel())
     finally:
         torch.set_num_threads(before)
-    return 3 * a.numel() * 4 / seconds / 1e9
+    return 12.0 / float(np.quantile(times, 0.25)) / 1e9
 
 
 def multiply_adds(threads: int, *, count: int = 200_000) -> float:

@@ -1,0 +1,120 @@
+"""A crew that runs the launches of a plan one kernel after the other, and notes how long each takes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from physim.crew import Crew, Plan
+from physim.launch import Launch
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a group of launches is: the same kernel on all threads at one place of one phase.
+
+    Attributes:
+        stage: "forward" or "backward".
+        kernel: name of the kernel; with " (adjoint)" where it is the generated adjoint.
+        phase, place: where in the plan.
+    """
+
+    stage: str
+    kernel: str
+    phase: int
+    place: int
+
+
+@dataclass
+class Note:
+    """Launches of a role, and the shortest time [s] they took."""
+
+    launches: list[Launch]
+    seconds: float = float("inf")
+    calls: int = 0
+
+
+@dataclass
+class Stopwatch:
+    """Takes the place of a `Crew`.
+
+    Args:
+        crew: who does the work.
+        stage: told by the caller.
+
+    Attributes:
+        spent: time [s] in launches since it was last set to zero.
+    """
+
+    crew: Crew
+    stage: str = "forward"
+    notes: dict[Role, Note] = field(default_factory=dict)
+    spent: float = 0.0
+    _split: dict[int, tuple[Plan, list[tuple[Role, Plan]]]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Threads."""
+        return self.crew.size
+
+    def run(self, plan: Plan) -> None:
+        """Run a plan, kernel by kernel."""
+        if id(plan) not in self._split or self._split[id(plan)][0] is not plan:
+            self._split[id(plan)] = (plan, list(self._parts(plan)))
+        for role, part in self._split[id(plan)][1]:
+            role = Role(self.stage, role.kernel, role.phase, role.place)
+            began = time.perf_counter()
+            self.crew.run(part)
+            taken = time.perf_counter() - began
+            self.spent += taken
+            note = self.notes.setdefault(role, Note(part.launches))
+            note.seconds, note.calls, note.launches = min(note.seconds, taken), note.calls + 1, part.launches
+
+    def _parts(self, plan: Plan) -> Any:
+        for index, phase in enumerate(plan.phases):
+            for place in range(max(len(mine) for mine in phase)):
+                lists = [mine[place : place + 1] for mine in phase]
+                # Threads may be at different kernels; each kernel has its own time.
+                names = dict.fromkeys(kernel_name(launch) for mine in lists for launch in mine)
+                for name in names:
+                    chosen = [[launch for launch in mine if kernel_name(launch) == name] for mine in lists]
+                    yield Role(self.stage, name, index, place), Plan([chosen], self.size)
+
+    def forget(self) -> None:
+        """Let plans go whose launches are not used any more."""
+        self._split.clear()
+
+
+def kernel_name(launch: Launch) -> str:
+    """Name of what is launched."""
+    kernel = launch._command.kernel
+    name = kernel.key.removesuffix("_f32").removesuffix("_f64")
+    return f"{name} (adjoint)" if launch._held[1] is not None else name
+
+
+def traffic(launch: Launch, particles: int, nodes: int, capacity: int) -> float:
+    """Memory [bytes] that a launch must touch: each array once, as far as the launch reaches.
+
+    An array of all particles counts with the rows of the launch, one of nodes with the launch's share of the nodes,
+    and what is smaller counts not at all. Arrays that stand in for others count once.
+    """
+    values, adjoints, command = launch._held
+    labels = [a.label for a in command.kernel.adj.args]
+    arrays = [values[label] for label in labels if label not in UNREAD]
+    arrays += [adjoints[label] for label in labels if label in adjoints] if adjoints else []
+    rows, seen, total = command.bounds.size, set(), 0.0
+    of_nodes = not any(getattr(a, "shape", None) and a.shape[0] == particles for a in arrays)
+    for array in arrays:
+        if not hasattr(array, "ptr") or array.ptr in seen or not array.shape:
+            continue
+        seen.add(array.ptr)
+        if array.shape[0] == particles:
+            total += rows * array.strides[0]
+        elif array.shape[0] == capacity:
+            total += (min(rows, nodes) if of_nodes else nodes * rows / particles) * array.strides[0]
+    return total
+
+
+UNREAD = frozenset({"shift", "order"})
+"""Arguments that only periodic grids, or failures, need."""
