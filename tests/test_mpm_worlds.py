@@ -178,6 +178,49 @@ def test_a_failure_names_its_world(threads: int) -> None:
         good.step(dataclasses.replace(good.initial_state(), x=far), None, DT)
 
 
+@pytest.mark.parametrize("inputs", [(2, torch.float64)], indirect=True)
+def test_a_world_that_fails_is_dropped_and_the_others_go_on(inputs: tuple[Tensor, ...]) -> None:
+    x, v, E, speed, pull = inputs
+    expected = run(2, x, v, E, speed, pull, B)
+    model, _ = scene(2, E.clone())
+    fast = v.clone()
+    fast[1, :, 0] = 1500.0
+    fast, speed, pull = (t.clone().requires_grad_() for t in (fast, speed, pull))
+    solver = SolverMPM(model, x, fast, worlds=B, drop_failed=True)
+    control = moved(model, speed, pull)
+    start = solver.initial_state()
+    assert solver.stable_dt(start) > 0
+    path = rollout(solver, start, dt=DT, steps=STEPS, every=STEPS // 2, control=control.moved_on)
+    assert path.status is Status.OK
+    assert list(solver.failures) == [1]
+    assert "world 1" in str(solver.failures[1])
+    ends = solver.split(path.final.x)
+    assert bool(ends[1].isnan().all())
+    assert solver.stable_dt(path.final) > 0
+    weights = torch.sin(torch.arange(x.shape[0], dtype=x.dtype))[:, None]
+    kept = torch.tensor([0, 2])
+    found = [solver.split(t)[kept] for t in (path.final.x, path.final.v, path.final.F)]
+    loss = (found[0] * weights).sum() + 1e-2 * found[1].square().sum() + found[2].square().sum()
+    loss.backward()
+    assert fast.grad is not None and pull.grad is not None and speed.grad is not None
+    by_E = model.materials[0].raw["E"].grad
+    made = {"x": ends.detach(), "by v": fast.grad, "by pull": pull.grad, "by speed": speed.grad, "by E": by_E}
+    for name, tensor in made.items():
+        error = float((tensor[kept] - expected[name][kept]).abs().max() / expected[name].abs().max())
+        assert error < 1e-10, (name, error)
+    assert float(fast.grad[1].abs().max()) == 0.0
+
+
+def test_the_last_world_to_fail_is_raised() -> None:
+    model, x = scene(2, 1e4)
+    v = torch.zeros(2, *x.shape, dtype=torch.float64)
+    v[:, :, 0] = 1500.0
+    solver = SolverMPM(model, x, v, worlds=2, drop_failed=True)
+    with pytest.raises(RolloutFailure, match="world 1"):
+        solver.step(solver.initial_state(), None, DT)
+    assert sorted(solver.failures) == [0, 1]
+
+
 def test_shapes_that_fit_no_world_are_refused() -> None:
     model, x = scene(2, 1e4)
     with pytest.raises(InputError, match="worlds must be at least 1"):

@@ -57,15 +57,15 @@ class RolloutFailure(SimulationError):
 
     def after(self, substeps: int) -> RolloutFailure:
         """The same failure, its substep counted from `substeps` earlier."""
-        return RolloutFailure(
-            self.status,
-            substep=self.substep + substeps,
-            particle=self.particle,
-            world=self.world,
-            t=self.t,
-            quantity=self.quantity,
-            detail=self.detail,
-        )
+        return self._again(substep=self.substep + substeps)
+
+    def in_world(self, world: int) -> RolloutFailure:
+        """The same failure in a world of another number."""
+        return self._again(world=world)
+
+    def _again(self, **changes: Any) -> RolloutFailure:
+        names = ("substep", "particle", "world", "t", "quantity", "detail")
+        return RolloutFailure(self.status, **({n: getattr(self, n) for n in names} | changes))
 
 
 @dataclass

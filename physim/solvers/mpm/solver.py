@@ -14,6 +14,7 @@ from physim.errors import InputError
 from physim.laws.stability import largest_shear_rate, stable_substep
 from physim.sim.model import Grid, Model
 from physim.sim.state import Control, ParticleState
+from physim.sim.trajectory import RolloutFailure
 from physim.solvers.mpm.launches import Workspace
 from physim.solvers.mpm.layout import Layout
 from physim.solvers.mpm.segment import Bound, MPMSegment
@@ -42,7 +43,13 @@ class SolverMPM:
             all their particles, world after world: x is (B n, 3), and `split` gives (B, n, 3); initial positions and
             velocities may be given for one world or for all. Material parameters may have one row per world, and a
             control an axis of worlds before its colliders.
+        drop_failed: let the other worlds go on where one fails (unless all have): its state is NaN from the end of that
+            segment on, which takes no part in gradients, and `failures` tells what happened. Otherwise a failure in
+            one world is raised and ends them all.
         graphs: record runs of substeps once and repeat them without Python (CUDA graphs); unless given, on a GPU.
+
+    Attributes:
+        failures: the failure of each world that has been dropped.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
@@ -59,6 +66,7 @@ class SolverMPM:
         volume_filter: float = 0.0,
         threads: int | None = None,
         worlds: int = 1,
+        drop_failed: bool = False,
         graphs: bool | None = None,
     ) -> None:
         self.worlds = Worlds(model, worlds)
@@ -79,6 +87,8 @@ class SolverMPM:
         self._options = {"blend": blend, "mass_floor": mass_floor, "volume_filter": volume_filter}
         self.threads = threads
         self.graphs = graphs
+        self.drop_failed = drop_failed
+        self.failures: dict[int, RolloutFailure] = {}
         self._workspaces: dict[tuple, Workspace] = {}
         self._bound: dict[int, Bound] = {}
 
@@ -99,14 +109,17 @@ class SolverMPM:
     def stable_dt(self, state: ParticleState) -> float:
         """Largest safe substep [s]: wave speed, viscosity, and particles crossing cells."""
         dx = self.model.grid.dx
-        limits = []
+        limits, worlds = [], self.worlds
+        going = torch.isfinite(state.x.detach()).all(dim=1)
         for body in self.model.bodies:
             material = self.model.materials[body.material]
-            F, C = (self.worlds.of_body(t.detach(), body) for t in (state.F, state.C))
-            theta = self.worlds.spread_parameters(body, material.theta().detach())
+            use = worlds.of_body(going, body)
+            F, C = (worlds.of_body(t.detach(), body)[use] for t in (state.F, state.C))
+            theta = worlds.spread_parameters(body, material.theta().detach())
+            theta = theta if theta.shape[0] == 1 else theta[use.cpu()]
             rate = largest_shear_rate(C)
             limits.append(stable_substep(material, F, dx, dim=self.model.grid.dim, theta=theta, rate=rate))
-        speed = float(state.v.detach().norm(dim=1).max())
+        speed = float(state.v.detach()[going].norm(dim=1).max())
         return min([*limits, 0.5 * dx / speed if speed > 0 else float("inf")])
 
     def substep_bytes(self, state: ParticleState) -> int:
@@ -137,8 +150,29 @@ class SolverMPM:
             GradientError: in backward, when a gradient is not finite.
         """
         control = control or self.model.control_at(state.t)
-        segment = self._segment(state, dt)
-        out = run_segment(segment, substeps, _tensors(state), self._inputs(state, control), keep=keep)
+        worlds, tensors, inputs = self.worlds, _tensors(state), self._inputs(state, control)
+
+        def run(worlds: Worlds, tensors: dict[str, Tensor], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+            return run_segment(self._segment(state, dt, worlds), substeps, tensors, inputs, keep=keep)
+
+        living = worlds.living(state.x) if self.drop_failed else []
+        while True:
+            try:
+                if len(living) in (0, worlds.count):
+                    out = run(worlds, tensors, inputs)
+                else:
+                    some = {n: worlds.rows_of(living, t) for n, t in tensors.items()}
+                    out = run(worlds.part(living), some, worlds.inputs_of(living, inputs))
+                    out = {n: worlds.fill(living, t) for n, t in out.items()}
+                break
+            except RolloutFailure as error:
+                if not living:
+                    raise
+                world = living[error.world or 0]
+                failure = self.failures[world] = error.in_world(world)
+                if len(living) == 1:
+                    raise failure from None
+                living.remove(world)
         h = out["h"] if state.h.shape[1] else state.h
         return ParticleState(out["x"], out["v"], out["C"], out["F"], h, t=state.t + substeps * dt)
 
@@ -148,15 +182,15 @@ class SolverMPM:
         Several worlds give (B, c, 3). In two dimensions per metre of depth [N/m].
         """
         control = control or self.model.control_at(state.t)
-        segment = self._segment(state, dt)
+        segment = self._segment(state, dt, self.worlds)
         with on_stream_of(state.x), torch.no_grad():
             now = {n: t.detach().contiguous() for n, t in _tensors(state).items()}
             inputs = {n: t.detach().contiguous() for n, t in self._inputs(state, control).items()}
             found, count = segment.contact_forces(now, inputs), len(self.model.colliders)
             return found[:count] if self.worlds.count == 1 else found.reshape(self.worlds.count, -1, 3)[:, :count]
 
-    def _segment(self, state: ParticleState, dt: float) -> MPMSegment:
-        work = self._workspace(state)
+    def _segment(self, state: ParticleState, dt: float, worlds: Worlds) -> MPMSegment:
+        work = self._workspace(state, worlds)
         return MPMSegment(work, self._bound.setdefault(id(work), Bound()), dt, state.t)
 
     def _inputs(self, state: ParticleState, control: Control) -> dict[str, Tensor]:
@@ -166,15 +200,15 @@ class SolverMPM:
         motion = self.worlds.motions(control)
         return {n: t.to(state.x) for n, t in {"gravity": self.worlds.gravity(control), **motion, **thetas}.items()}
 
-    def _workspace(self, state: ParticleState) -> Workspace:
+    def _workspace(self, state: ParticleState, worlds: Worlds) -> Workspace:
         # Whoever runs simulations on several threads already has them busy.
         alone = threading.current_thread() is threading.main_thread()
-        threads = self.threads or (torch.get_num_threads() if alone and state.x.shape[0] >= FEW else 1)
-        key = (state.x.dtype, state.x.device, threads)
+        threads = self.threads or (torch.get_num_threads() if alone and worlds.total >= FEW else 1)
+        key = (state.x.dtype, state.x.device, threads, worlds.count)
         if key not in self._workspaces:
             records = state.x.is_cuda if self.graphs is None else self.graphs
             self._workspaces[key] = Workspace(
-                self.model, state.x, threads=threads, worlds=self.worlds, records=records, **self._options
+                self.model, state.x, threads=threads, worlds=worlds, records=records, **self._options
             )
         return self._workspaces[key]
 

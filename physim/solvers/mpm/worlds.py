@@ -6,6 +6,7 @@ instead, so that one launch of a law serves all worlds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -87,6 +88,32 @@ class Worlds:
         if theta.shape[0] == 1:
             return theta
         return theta[self.parameter_rows(body, theta, self.of_body(torch.arange(self.total), body))]
+
+    def living(self, x: Tensor) -> list[int]:
+        """Worlds whose positions are all numbers."""
+        return torch.isfinite(self.split(x.detach())).all(dim=2).all(dim=1).nonzero()[:, 0].tolist()
+
+    def part(self, chosen: list[int]) -> Worlds:
+        """Some of the worlds."""
+        return Worlds(self._model, len(chosen))
+
+    def rows_of(self, chosen: list[int], rows: Tensor) -> Tensor:
+        """What belongs to some worlds, from one or several rows for each world."""
+        return rows.reshape(self.count, -1, *rows.shape[1:])[chosen].flatten(0, 1)
+
+    def inputs_of(self, chosen: list[int], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A segment's inputs for some worlds."""
+        shared = {"gravity"} if inputs["gravity"].shape[0] == 1 else set()
+        for body in self._model.bodies:
+            if inputs[f"theta_{body.material}"].shape[0] not in (self.count, self.count * (body.stop - body.start)):
+                shared.add(f"theta_{body.material}")
+        return {n: t if n in shared else self.rows_of(chosen, t) for n, t in inputs.items()}
+
+    def fill(self, chosen: list[int], rows: Tensor) -> Tensor:
+        """Rows of all worlds from those of some, NaN for the others."""
+        found = rows.new_full((self.count, self.each, *rows.shape[1:]), math.nan)
+        index = torch.tensor(chosen, device=rows.device)
+        return found.index_copy(0, index, rows.reshape(len(chosen), self.each, *rows.shape[1:])).flatten(0, 1)
 
     def motions(self, control: Control) -> dict[str, Tensor]:
         """Poses and twists of the colliders of all worlds, one world after the other, (B c, ...).
