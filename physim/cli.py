@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from physim import __version__
+
+if TYPE_CHECKING:
+    from physim.parallel import Ranks
 
 app = App(
     name="physim",
@@ -48,26 +52,57 @@ def fit(
     resume: Annotated[bool, Parameter(negative="")] = False,
     folder: Path | None = None,
     threads: int = 2,
+    device: str = "cpu",
 ) -> None:
     """Find the material parameters, with intervals, that explain the measurements of a scene.
+
+    `torchrun --nproc-per-node 4 -m physim fit scene.yaml` shares recordings and starts among four processes.
 
     Args:
         resume: Go on with an interrupted fit: the newest of this scene, or that of --folder.
         folder: Result folder of the fit to resume.
-        threads: Simulations that run at the same time.
+        threads: Simulations that run at the same time in one process.
+        device: `cpu`, or `cuda` for a GPU: one per process under torchrun.
     """
     quiet_warp()
     from physim.fit.run import fit_scene
+    from physim.parallel import ranks
     from physim.scene.loader import load_scene
 
-    loaded = load_scene(scene, set_, data=data)
-    warn(loaded.warnings)
-    result = fit_scene(loaded, out=out, resume=folder if folder is not None else resume, threads=threads, draw=drawn)
-    for line in result.lines():
-        say(line)
-    say(f"results in {result.folder}; open {result.folder}/report.html")
+    with ranks(device=device) as team, spoken_by_first(team):
+        loaded = load_scene(scene, set_, data=data)
+        if team.first:
+            warn(loaded.warnings)
+        resumed = folder if folder is not None else resume
+        place = str(team.device)
+        result = fit_scene(loaded, out=out, resume=resumed, threads=threads, ranks=team, device=place, draw=drawn)
+        if team.first:
+            for line in result.lines():
+                say(line)
+            say(f"results in {result.folder}; open {result.folder}/report.html")
     if not result.as_expected:
         sys.exit(1)
+
+
+@contextmanager
+def spoken_by_first(team: Ranks) -> Iterator[None]:
+    """Let the first of several processes print an error that ends them all, and the others leave after it."""
+    from physim.errors import PhysimError
+    from physim.parallel import Lost
+
+    try:
+        with team.together():
+            yield
+    except PhysimError as error:
+        if team.size == 1:
+            raise
+        if team.first:
+            fail(str(error))
+        if not isinstance(error, Lost):
+            # torchrun ends all processes as soon as one has left.
+            with suppress(PhysimError), team.together():
+                pass
+        sys.exit(exit_code(error))
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
@@ -335,22 +370,26 @@ def fail(message: str) -> None:
     Console(stderr=True).print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
 
 
+def exit_code(error: Exception) -> int:
+    """2 for mistakes in the input, 1 for other failures."""
+    from physim.errors import InputError, StabilityError
+
+    return 2 if isinstance(error, (InputError, StabilityError)) else 1
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; mistakes in the input exit with 2, other failures with 1."""
     from cyclopts import CycloptsError
 
-    from physim.errors import InputError, PhysimError, StabilityError
+    from physim.errors import PhysimError
 
     try:
         app(arguments, exit_on_error=False, print_error=True)
     except CycloptsError:
         sys.exit(2)
-    except (InputError, StabilityError) as error:
-        fail(str(error))
-        sys.exit(2)
     except PhysimError as error:
         fail(str(error))
-        sys.exit(1)
+        sys.exit(exit_code(error))
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; what is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

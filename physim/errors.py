@@ -30,6 +30,10 @@ class FitError(PhysimError):
     """A fit cannot go on: no observations, nothing to fit, or an unusable checkpoint."""
 
 
+class RankError(PhysimError):
+    """Another process of a distributed run failed, ended, or did not answer in time."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the closest allowed name, or a list of the allowed names."""
     names = sorted(str(a) for a in allowed)

@@ -13,7 +13,7 @@ from fit_toys import Oscillator
 
 from physim.errors import FitError
 from physim.fit.checkpoint import CheckpointStore, pack, unpack
-from physim.fit.loop import run_fit
+from physim.fit.loop import Position, run_fit
 
 HERE = Path(__file__).parent
 
@@ -80,7 +80,7 @@ def test_truncated_checkpoint_falls_back(tmp_path, gauss_newton_killed):
     newest.write_bytes(newest.read_bytes()[:-37])
     tree, notes = store.newest()
     assert len(notes) == 1 and "cut short" in notes[0] and newest.name in notes[0]
-    assert len(tree["position"]["history"]) == 3
+    assert len(Position.of(tree["position"]).history) == 3
     same(run(tmp_path, "gauss_newton", resume=True), run(tmp_path / "whole", "gauss_newton"))
     for number in store.numbers():
         store.path(number).write_bytes(b"\x01\x02")

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from physim.errors import InputError, SimulationError
-from physim.fit.problem import Problem, caught, parallel
+from physim.fit.problem import Problem
 from physim.fit.settings import SI_NAMES, fit_part
 from physim.fit.space import Space
+from physim.fit.spread import caught, parallel
 from physim.observe.record import Comparison
+from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene
 from physim.scene.overrides import find
 from physim.scene.units import NUMBER, Dimension, UnitError, column_unit, parse, written
@@ -103,7 +105,12 @@ def both_sides(problem: Problem, assumptions: Sequence[Assumption]) -> list[tupl
 
 
 def sensitivities(
-    sides: Sequence[tuple[Problem, Problem]], raw: Tensor, base: Sequence[Comparison], *, threads: int
+    sides: Sequence[tuple[Problem, Problem]],
+    raw: Tensor,
+    base: Sequence[Comparison],
+    *,
+    threads: int,
+    ranks: Ranks = ALONE,
 ) -> list[Tensor]:
     """Change of the residuals per standard deviation of each assumed number, (m, k, q) for each of `base`.
 
@@ -111,7 +118,8 @@ def sensitivities(
         sides: from `both_sides`.
         raw: fitted raw parameters, (p,).
         base: comparisons at `raw`, which stand in for a side that cannot be simulated.
-        threads: runs evaluated at the same time.
+        threads: runs evaluated at the same time by each rank.
+        ranks: who shares the runs.
 
     Raises:
         SimulationError: neither side of an assumed number can be simulated.
@@ -122,7 +130,7 @@ def sensitivities(
         with torch.no_grad():
             return task[0].predict(task[1], raw)
 
-    results = parallel(lambda t: caught(run, t), tasks, threads)
+    results = parallel(lambda t: caught(run, t), tasks, threads, ranks)
     columns: list[list[Tensor]] = [[] for _ in base]
     for pair in sides:
         ends: list[Sequence[Comparison]] = []

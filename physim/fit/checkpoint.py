@@ -13,8 +13,9 @@ from torch import Tensor
 
 from physim.errors import FitError
 from physim.scene.rundir import write_atomic
+from physim.trees import flatten, rebuild
 
-FORMAT = "physim-fit-1"
+FORMAT = "physim-fit-2"
 _NAME = re.compile(r"checkpoint_(\d{6})\.safetensors")
 
 
@@ -69,9 +70,16 @@ class CheckpointStore:
 
 
 def pack(tree: dict[str, Any]) -> bytes:
-    """A nested dict of tensors, numbers, strings, lists and None as the bytes of a safetensors file."""
+    """A nested dict of tensors, numbers, strings, lists and None as the bytes of a safetensors file.
+
+    Raises:
+        FitError: it holds something else.
+    """
     tensors: dict[str, Tensor] = {}
-    plan = _flatten(tree, tensors)
+    try:
+        plan = flatten(tree, tensors)
+    except TypeError as error:
+        raise FitError(f"a checkpoint {error}.") from None
     return save(tensors, metadata={"format": FORMAT, "tree": json.dumps(plan)})
 
 
@@ -89,34 +97,4 @@ def unpack(path: str | Path) -> dict[str, Any]:
         raise FitError(f"the checkpoint {path} cannot be read ({error}); it may have been cut short.") from None
     if metadata.get("format") != FORMAT:
         raise FitError(f"{path} is no checkpoint of a fit (format {metadata.get('format')!r}, expected {FORMAT!r}).")
-    return _rebuild(json.loads(metadata["tree"]), tensors)
-
-
-def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A JSON plan of `value`; its tensors go to `tensors` under running names."""
-    if isinstance(value, Tensor):
-        name = f"t{len(tensors):05d}"
-        tensors[name] = value.detach().cpu().contiguous().clone()
-        return {"tensor": name}
-    if isinstance(value, dict):
-        pairs = [[_flatten(k, tensors), _flatten(v, tensors)] for k, v in value.items()]
-        return {"dict": pairs}
-    if isinstance(value, (list, tuple)):
-        return {"list" if isinstance(value, list) else "tuple": [_flatten(v, tensors) for v in value]}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return {"plain": value}
-    raise FitError(f"a checkpoint cannot hold a {type(value).__name__}.")
-
-
-def _rebuild(plan: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `_flatten`."""
-    ((kind, content),) = plan.items()
-    if kind == "tensor":
-        return tensors[content].clone()
-    if kind == "dict":
-        return {_rebuild(k, tensors): _rebuild(v, tensors) for k, v in content}
-    if kind == "list":
-        return [_rebuild(v, tensors) for v in content]
-    if kind == "tuple":
-        return tuple(_rebuild(v, tensors) for v in content)
-    return content
+    return rebuild(json.loads(metadata["tree"]), tensors)

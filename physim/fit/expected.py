@@ -43,7 +43,7 @@ def judge(
     return Verdict(part.meaning, values[0], part.value, part.tolerance, "") if values else None
 
 
-def _simulated(scene: Scene, problem: Problem, raw: Tensor) -> Verdict | None:
+def _simulated(scene: Scene, problem: SceneProblem, raw: Tensor) -> Verdict | None:
     part = scene.spec.expect
     assert part is not None and part.observe is not None
     name = part.observe
@@ -58,7 +58,7 @@ def _simulated(scene: Scene, problem: Problem, raw: Tensor) -> Verdict | None:
 
     try:
         with torch.no_grad():
-            Rig(scene, problem.space, "").play(raw, keep)
+            Rig(scene, problem.space, "", device=problem.device).play(raw, keep)
     except SimulationError:
         # A number that cannot be simulated is not as expected.
         return Verdict(part.meaning, math.nan, part.value, part.tolerance, "")

@@ -95,9 +95,10 @@ class GaussNewton:
     def _values(objective: Objective, points: Sequence[Tensor]) -> Iterator[Tensor | SimulationError]:
         """Residuals at the points, bold to cautious, asked for one after the other until one is good enough.
 
-        Threads that one point leaves idle evaluate the next at the same time; which one is taken stays the same.
+        Threads and ranks that one point leaves idle evaluate the next at the same time; which one is taken stays the
+        same.
         """
-        if objective.threads > len(objective.recordings):
+        if objective.places > len(objective.recordings):
             yield from objective.residuals(points)
             return
         for z in points:

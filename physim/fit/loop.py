@@ -1,64 +1,54 @@
-"""The fitting loop: every start through every stage, one iteration at a time, saved as it goes."""
+"""The fitting loop: every start through every stage, one iteration at a time, saved as it goes.
+
+Starts know nothing of each other. With several ranks, groups of them take one start each, and after every iteration
+all ranks learn how far each has come.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from physim.errors import FitError, SimulationError
+from physim.errors import FitError
 from physim.fit.checkpoint import CheckpointStore
-from physim.fit.descent import LBFGS, Adam
-from physim.fit.gauss_newton import GaussNewton
-from physim.fit.optimiser import Optimiser
-from physim.fit.problem import Objective, Problem
-from physim.fit.stage import Method, Stage
-
-
-@dataclass(frozen=True)
-class StartResult:
-    """Where one start ended.
-
-    Attributes:
-        begin: raw values it began with, (p,).
-        raw: raw values it ended with, (p,).
-        loss: half the sum of squares in the last stage; infinite if it failed.
-        stop: why its last stage ended, or the failure.
-    """
-
-    begin: Tensor
-    raw: Tensor
-    loss: float
-    stop: str
+from physim.fit.problem import Problem
+from physim.fit.stage import Stage
+from physim.fit.track import StartResult, Track, Walk
+from physim.parallel import ALONE, Ranks
 
 
 @dataclass
 class Position:
-    """How far a fit has come; all of it goes into a checkpoint."""
+    """How far a fit has come; all of it goes into a checkpoint.
 
-    start: int = 0
-    stage: int = 0
-    iteration: int = 0
-    raw: Tensor | None = None
-    best_loss: float = math.inf
-    best_z: Tensor | None = None
-    stop: str = ""
-    optimiser: dict[str, Any] | None = None
-    finished: list[StartResult] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    Attributes:
+        tracks: how far each start has come.
+    """
+
+    tracks: list[Track]
+
+    @property
+    def finished(self) -> list[StartResult]:
+        """Where the starts that are done have ended, in their order."""
+        return [t.result for t in self.tracks if t.result is not None]
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One record per iteration, start by start."""
+        return [record for t in self.tracks for record in t.history]
 
     def tree(self) -> dict[str, Any]:
         """For a checkpoint."""
-        tree = {k: v for k, v in vars(self).items() if k != "finished"}
-        return {**tree, "finished": [vars(f) for f in self.finished]}
+        return {"tracks": [{**t.state(), "history": t.history} for t in self.tracks]}
 
     @staticmethod
     def of(tree: dict[str, Any]) -> Position:
         """From a checkpoint."""
-        return Position(**{**tree, "finished": [StartResult(**f) for f in tree["finished"]]})
+        return Position([Track.of(t) for t in tree["tracks"]])
 
 
 def run_fit(
@@ -67,6 +57,7 @@ def run_fit(
     starts: Sequence[Tensor],
     *,
     threads: int = 2,
+    ranks: Ranks = ALONE,
     store: CheckpointStore | None = None,
     key: Mapping[str, str] | None = None,
     resume: bool = False,
@@ -78,11 +69,14 @@ def run_fit(
         problem: the forward model.
         stages: done one after the other.
         starts: raw parameters to start from, (p,) each.
-        threads: runs evaluated at the same time.
-        store: where checkpoints go, one per iteration; none unless given.
+        threads: runs evaluated at the same time by each rank.
+        ranks: who shares the starts, and the runs of one start where there are more ranks than starts. All return the
+            same position: bit for bit that of one rank alone where every rank rounds alike, counts of runs aside.
+        store: where the first rank puts checkpoints, one per iteration; none unless given.
         key: identifies the problem, part by part; a checkpoint of another problem is refused.
-        resume: continue from the newest checkpoint in `store`; the result is that of an uninterrupted run.
-        listen: called with one record per iteration.
+        resume: continue from the newest checkpoint in `store`; the result is that of an uninterrupted run, also with
+            another number of ranks.
+        listen: called by the first rank with one record per iteration.
 
     Returns:
         The final position; `best_start` picks the best of its finished starts.
@@ -91,26 +85,31 @@ def run_fit(
         FitError: the checkpoint belongs to another problem, or every start failed.
     """
     key = dict(key or {})
-    position = _restored(store, key) if resume and store is not None else None
-    position = position or Position()
-    while position.start < len(starts):
-        begin = starts[position.start]
-        if position.raw is None:
-            position.raw = begin.clone()
-        loss = math.inf
-        try:
-            while position.stage < len(stages):
-                _run_stage(problem, stages[position.stage], position, threads, store, key, listen)
-                loss = position.best_loss
-                position.stage, position.iteration = position.stage + 1, 0
-                position.optimiser, position.best_z, position.best_loss = None, None, math.inf
-            result = StartResult(begin, position.raw, loss, position.stop)
-        except SimulationError as error:
-            result = StartResult(begin, position.raw, math.inf, str(error))
-        finished = [*position.finished, result]
-        position = Position(start=position.start + 1, finished=finished, history=position.history)
+    tree = ranks.from_first(lambda: _restored(store, key) if resume and store is not None else None)
+    position = Position.of(tree) if tree else Position([Track(i, z.clone(), z.clone()) for i, z in enumerate(starts)])
+
+    def told(records: Sequence[dict[str, Any]]) -> None:
         if store is not None:
             store.save({"key": key, "position": position.tree()})
+        if listen is not None:
+            for record in records:
+                listen(record)
+
+    while waiting := [t for t in position.tracks if t.result is None]:
+        # Groups are formed anew when one of them would have nothing left to do.
+        with ranks.split(ranks.groups(len(waiting))) as (mine, group):
+            count = ranks.size // group.size
+            walks = [Walk(problem, stages, t, threads=threads, ranks=group) for t in waiting[:count]]
+            waiting = waiting[count:]
+            while len(walks) == count:
+                records = _iterate(position, walks[mine], ranks, group)
+                ranks.from_first(lambda records=records: told(records))
+                going = [w if w.track.result is None else None for w in walks]
+                walks = [
+                    w or Walk(problem, stages, waiting.pop(0), threads=threads, ranks=group)
+                    for w in going
+                    if w is not None or waiting
+                ]
     if not any(math.isfinite(f.loss) for f in position.finished):
         raise FitError(f"no start could be simulated; the first says: {position.finished[0].stop}")
     return position
@@ -121,68 +120,27 @@ def best_start(position: Position) -> int:
     return min(range(len(position.finished)), key=lambda i: position.finished[i].loss)
 
 
-def _run_stage(
-    problem: Problem,
-    stage: Stage,
-    position: Position,
-    threads: int,
-    store: CheckpointStore | None,
-    key: Mapping[str, str],
-    listen: Callable[[dict[str, Any]], None] | None,
-) -> None:
-    """Iterate one stage to its end; leave its best point in `position.raw` and the reason in `position.stop`."""
-    assert position.raw is not None
-    objective = Objective(problem, stage, position.raw, threads=threads)
-    optimiser = make_optimiser(stage, objective.start())
-    if position.optimiser is not None:
-        optimiser.restore(position.optimiser)
-    if position.iteration == 0:
-        position.stop = "all iterations done"
-    while position.iteration < stage.iterations:
-        before = objective.evaluations
-        report = optimiser.step(objective)
-        position.iteration += 1
-        if report.loss < position.best_loss:
-            position.best_loss, position.best_z = report.loss, report.z
-        position.optimiser = optimiser.state()
-        values = problem.space.values(objective.full(report.z)).tolist()
-        record = {
-            "start": position.start,
-            "stage": position.stage,
-            "name": stage.name,
-            "iteration": position.iteration,
-            "iterations": stage.iterations,
-            "loss": report.loss,
-            "accepted": report.accepted,
-            "change": report.change,
-            "runs": objective.evaluations - before,
-            "note": report.note,
-            "values": dict(zip(problem.space.names, values, strict=True)),
-        }
-        position.history.append(record)
-        if report.stop:
-            position.stop = report.stop
-            # A resumed fit must see the stage as finished, too.
-            position.iteration = stage.iterations
-        if store is not None:
-            store.save({"key": key, "position": position.tree()})
-        if listen is not None:
-            listen(record)
-    if position.best_z is not None:
-        position.raw = objective.full(position.best_z)
+def _iterate(position: Position, walk: Walk, ranks: Ranks, group: Ranks) -> list[dict[str, Any]]:
+    """One iteration of the start of every group, and what is known of it on every rank; the records."""
+
+    def step() -> tuple[dict[str, Any], dict[str, Any] | None] | None:
+        record = walk.step()
+        # What the group's first rank has rounded holds for all.
+        return (walk.track.state(), record) if group.first else None
+
+    found = [f for f in ranks.gather(step) if f is not None]
+    for state, record in found:
+        track = position.tracks[state["start"]]
+        track.take(state)
+        if record is not None:
+            track.history.append(record)
+    if not group.first:
+        walk.renew()
+    return [record for _, record in found if record is not None]
 
 
-def make_optimiser(stage: Stage, z: Tensor) -> Optimiser:
-    """The optimiser of a stage, starting at `z`, (k,)."""
-    if stage.method is Method.GAUSS_NEWTON:
-        return GaussNewton(z, step=stage.difference, largest=stage.rate or 1.0, tolerance=stage.tolerance)
-    if stage.method is Method.ADAM:
-        rate = stage.rate or 0.1
-        return Adam(z, rate=rate, iterations=stage.iterations, tolerance=stage.tolerance)
-    return LBFGS(z, largest=stage.rate or 1.0, tolerance=stage.tolerance)
-
-
-def _restored(store: CheckpointStore, key: Mapping[str, str]) -> Position | None:
+def _restored(store: CheckpointStore, key: Mapping[str, str]) -> dict[str, Any] | None:
+    """The position in the newest checkpoint, as a tree."""
     found = store.newest()
     if found is None:
         return None
@@ -194,4 +152,4 @@ def _restored(store: CheckpointStore, key: Mapping[str, str]) -> Position | None
             f"the checkpoint in {store.folder} belongs to another fit; changed since: {', '.join(changed)}. "
             "Resume with the same scene, overrides, files and version, or start again without --resume."
         )
-    return Position.of(tree["position"])
+    return tree["position"]

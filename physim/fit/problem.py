@@ -1,24 +1,21 @@
-"""What a fit needs from a forward model, and the evaluation of many points on several threads."""
+"""What a fit needs from a forward model, and its residuals and gradients at many points."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from physim.errors import FitError, GradientError, SimulationError, nearest
 from physim.fit.space import Space
+from physim.fit.spread import caught, parallel
 from physim.fit.stage import Stage
 from physim.observe.record import Comparison
+from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 class Problem(ABC):
@@ -81,13 +78,14 @@ class Objective:
         problem: the forward model.
         stage: time window and free parameters.
         raw: all raw parameters; the fixed ones stay as they are, (p,).
-        threads: runs evaluated at the same time.
+        threads: runs evaluated at the same time by each rank.
+        ranks: who shares the runs; all of them get every result, and sums are taken in the order of the recordings.
     """
 
-    def __init__(self, problem: Problem, stage: Stage, raw: Tensor, *, threads: int = 2) -> None:
+    def __init__(self, problem: Problem, stage: Stage, raw: Tensor, *, threads: int = 2, ranks: Ranks = ALONE) -> None:
         self.problem = problem.for_stage(stage)
         self.stage = stage
-        self.threads = threads
+        self.threads, self.ranks = threads, ranks
         space = problem.space
         names = stage.parameters or space.names
         self.free = torch.tensor([space.index(n) for n in names])
@@ -99,6 +97,11 @@ class Objective:
             raise FitError(f"stage '{stage.name}' fits no recording.{nearest(stage.recordings[0], problem.recordings)}")
         self.evaluations = 0
         self._limits: dict[str, Tensor] = {}
+
+    @property
+    def places(self) -> int:
+        """Runs that can go on at the same time."""
+        return self.threads * self.ranks.size
 
     def full(self, z: Tensor) -> Tensor:
         """All raw parameters with the free ones at `z`, (p,)."""
@@ -118,17 +121,23 @@ class Objective:
             raws = [self.full(z) for z in points]
         tasks = [(i, recording) for i in range(len(raws)) for recording in self.recordings]
 
-        def run(task: tuple[int, str]) -> Tensor | SimulationError:
+        def run(task: tuple[int, str]) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 return self._recorded(task[1], raws[task[0]])
 
-        parts = parallel(lambda t: caught(run, t), tasks, self.threads)
+        parts = parallel(lambda t: caught(run, t), tasks, self.threads, self.ranks)
         self.evaluations += len(tasks)
         found: list[Tensor | SimulationError] = []
         for i, raw in enumerate(raws):
-            mine = [p for p, (j, _) in zip(parts, tasks, strict=True) if j == i]
-            failed = [p for p in mine if isinstance(p, SimulationError)]
-            rows = [p for p in mine if isinstance(p, Tensor)]
+            rows, failed = [], []
+            for part, (j, recording) in zip(parts, tasks, strict=True):
+                if j != i:
+                    continue
+                if isinstance(part, SimulationError):
+                    failed.append(part)
+                else:
+                    rows.append(part[0])
+                    self._limits[recording] = part[1]
             found.append(failed[0] if failed else torch.cat([*rows, self.problem.space.prior_residuals(raw)]))
         return found
 
@@ -148,7 +157,8 @@ class Objective:
         def run(recording: str) -> tuple[float, Tensor]:
             with torch.enable_grad():
                 leaf = z.detach().clone().requires_grad_()
-                loss = 0.5 * (self._recorded(recording, self.full(leaf)) ** 2).sum()
+                rows, _ = self._recorded(recording, self.full(leaf))
+                loss = 0.5 * (rows**2).sum()
                 try:
                     (gradient,) = torch.autograd.grad(loss, leaf)
                 except GradientError as error:
@@ -156,7 +166,12 @@ class Objective:
                     raise Rejected(f"the gradient fails: {error}") from None
             return float(loss.detach()), gradient
 
-        parts = parallel(run, self.recordings, self.threads)
+        results = parallel(lambda r: caught(run, r), self.recordings, self.threads, self.ranks)
+        parts = []
+        for result in results:
+            if isinstance(result, SimulationError):
+                raise result
+            parts.append(result)
         self.evaluations += len(parts)
         leaf = z.detach().clone().requires_grad_()
         prior = 0.5 * (self.problem.space.prior_residuals(self.full(leaf)) ** 2).sum()
@@ -211,34 +226,17 @@ class Objective:
             columns.append((plus - minus) / (high - low))
         return torch.stack(columns, dim=1)
 
-    def _recorded(self, recording: str, raw: Tensor) -> Tensor:
+    def _recorded(self, recording: str, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Robust residuals of one recording and their `limits`, (m,) each."""
         comparisons = self.problem.predict(recording, raw, end=self.stage.end)
         parts = [c.within(self.stage.begin, self.stage.end).objective() for c in comparisons]
         rows = torch.cat(parts)
         if not bool(torch.isfinite(rows.detach()).all()):
             raise Rejected(f"recording '{recording}' gives residuals that are not finite at these parameters.")
-        self._limits[recording] = torch.cat(
-            [torch.full_like(p.detach(), c.limit) for p, c in zip(parts, comparisons, strict=True)]
-        )
-        return rows
+        limits = [torch.full_like(p.detach(), c.limit) for p, c in zip(parts, comparisons, strict=True)]
+        return rows, torch.cat(limits)
 
     def _all(self, z: Tensor) -> Tensor:
         raw = self.full(z)
-        parts = [self._recorded(r, raw) for r in self.recordings]
+        parts = [self._recorded(r, raw)[0] for r in self.recordings]
         return torch.cat([*parts, self.problem.space.prior_residuals(raw)])
-
-
-def parallel(function: Callable[[A], B], items: Sequence[A], threads: int) -> list[B]:
-    """Results of `function` on each item, in order, on up to `threads` threads."""
-    if threads <= 1 or len(items) <= 1:
-        return [function(i) for i in items]
-    with ThreadPoolExecutor(max_workers=min(threads, len(items))) as pool:
-        return list(pool.map(function, items))
-
-
-def caught(function: Callable[[A], B], item: A) -> B | SimulationError:
-    """The result, or the simulation failure it raised."""
-    try:
-        return function(item)
-    except SimulationError as error:
-        return error

@@ -20,6 +20,7 @@ class FitBar:
     def __init__(self, name: str, iterations: Sequence[int], starts: int, *, quiet: bool = False) -> None:
         self._iterations = tuple(iterations)
         self._total = sum(iterations) * starts
+        self._done = 0
         self._bar: Any = None
         self._task: Any = None
         self._name = name
@@ -61,10 +62,11 @@ class FitBar:
         """Show one iteration."""
         if self._bar is None:
             return
-        # Stages and starts before the present one are over, however early they ended.
+        # Stages and starts before the present one are over, however early they ended; or several ranks take them all.
         before = record["start"] * sum(self._iterations) + sum(self._iterations[: record["stage"]])
         told = f"start {record['start'] + 1}, {record['name']} {record['iteration']}: loss {record['loss']:.4g}"
-        self._bar.update(self._task, completed=before + record["iteration"], told=told)
+        self._done = max(self._done, before + record["iteration"])
+        self._bar.update(self._task, completed=self._done, told=told)
 
     def say(self, what: str) -> None:
         """Show what goes on after the last iteration."""

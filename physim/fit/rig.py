@@ -42,10 +42,11 @@ class Rig:
         scene: with the settings of the recording applied.
         space: the fitted quantities.
         label: put before the names of the observations.
+        device: where it is simulated; what is compared lies on the CPU.
     """
 
-    def __init__(self, scene: Scene, space: Space, label: str) -> None:
-        self.scene, self.space, self.label = scene, space, label
+    def __init__(self, scene: Scene, space: Space, label: str, *, device: str = "cpu") -> None:
+        self.scene, self.space, self.label, self.device = scene, space, label, device
         self.rebuilt = [n for n in space.names if is_rebuilt(n)]
         self._built: Built | None = None
         self._at: tuple[float, ...] | None = None
@@ -104,7 +105,7 @@ class Rig:
         if self._built is None or wanted != self._at:
             overrides = [f"{n}={v!r}" for n, v in zip(self.rebuilt, wanted, strict=True)]
             with BUILDING:
-                self._built = build(self.scene.changed(overrides) if overrides else self.scene)
+                self._built = build(self.scene.changed(overrides) if overrides else self.scene, device=self.device)
                 self._gauges = make_gauges(self._built)
             self._at = wanted
         return self._built
@@ -231,7 +232,7 @@ class _Graft(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Sequence[Tensor], leaves: Sequence[Tensor], *targets: Tensor) -> Tensor:
         """The rows themselves."""
-        ctx.rows, ctx.leaves = rows[0], leaves
+        ctx.rows, ctx.leaves, ctx.targets = rows[0], leaves, [t.device for t in targets]
         return rows[0].detach().clone()
 
     @staticmethod
@@ -240,4 +241,4 @@ class _Graft(torch.autograd.Function):
         with torch.enable_grad():
             found = torch.autograd.grad(ctx.rows, ctx.leaves, gradients[0], allow_unused=True)
         filled = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, ctx.leaves, strict=True)]
-        return None, None, *filled
+        return None, None, *(g.to(device) for g, device in zip(filled, ctx.targets, strict=True))

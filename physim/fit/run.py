@@ -17,17 +17,19 @@ from physim.fit.fingerprint import fingerprint
 from physim.fit.frames import write_frames
 from physim.fit.loop import Position, best_start, run_fit
 from physim.fit.material_file import write_materials
-from physim.fit.problem import Problem, caught, parallel
+from physim.fit.problem import Problem
 from physim.fit.progress import FitBar
 from physim.fit.report import write_report
 from physim.fit.result import FitResult
 from physim.fit.scene_problem import SceneProblem
 from physim.fit.scores import score
 from physim.fit.settings import fit_part, make_space, make_stages, make_starts
+from physim.fit.spread import caught, parallel
 from physim.fit.stage import Stage
 from physim.fit.table_problem import TableProblem
 from physim.fit.uncertainty import differentiate, laplace
 from physim.observe.record import Comparison
+from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene, load_scene
 from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, run_folders, write_atomic
@@ -44,6 +46,8 @@ def fit_scene(
     out: str | Path | None = "runs",
     resume: str | Path | bool | None = None,
     threads: int = 2,
+    ranks: Ranks = ALONE,
+    device: str = "cpu",
     quiet: bool = False,
     draw: Callable[[Path], dict[str, bytes]] | None = None,
 ) -> FitResult:
@@ -55,7 +59,9 @@ def fit_scene(
         data: data files such as `tip=/home/me/tip.csv`.
         out: folder in which the result folder is made; None writes nothing.
         resume: the result folder of an interrupted fit, or True for the newest one of this scene in `out`.
-        threads: simulations run at the same time.
+        threads: simulations run at the same time, by each rank; no more than it has cores, where there are several.
+        ranks: who shares the simulations. All return the same result; the first alone writes and shows progress.
+        device: where simulations run.
         quiet: show no progress bar.
         draw: given the result folder with the frames of the fitted simulation, returns PNG bytes by caption for the
             report; no frames are written without it.
@@ -67,42 +73,68 @@ def fit_scene(
         InputError: the scene cannot be read or built.
         FitError: nothing to fit, no start could be simulated, or nothing to resume.
     """
+    with ranks.together():
+        return _fit(source, overrides, data, out, resume, threads, ranks, device, quiet, draw)
+
+
+def _fit(
+    source: str | Path | Scene,
+    overrides: Sequence[str],
+    data: Sequence[str],
+    out: str | Path | None,
+    resume: str | Path | bool | None,
+    threads: int,
+    ranks: Ranks,
+    device: str,
+    quiet: bool,
+    draw: Callable[[Path], dict[str, bytes]] | None,
+) -> FitResult:
     began = time.perf_counter()
+    if ranks.size > 1:
+        threads = min(threads, ranks.cores)
     scene = source if isinstance(source, Scene) else load_scene(source, overrides, data=data)
-    problem = make_problem(scene)
+    problem = make_problem(scene, device=device)
     stages = make_stages(scene)
     assumptions = make_assumptions(scene, problem.space)
     sides = both_sides(problem.for_stage(stages[-1]), assumptions)
-    folder = _folder(scene, out, resume)
-    notes = list(scene.warnings)
-    store = None
-    if folder is not None:
-        store = CheckpointStore(folder / CHECKPOINTS)
-        notes += _prepare(scene, folder, store, resuming=bool(resume))
+
+    def prepared() -> tuple[str | None, list[str]]:
+        folder = _folder(scene, out, resume)
+        if folder is None:
+            return None, []
+        return str(folder), _prepare(scene, folder, CheckpointStore(folder / CHECKPOINTS), resuming=bool(resume))
+
+    named, told = ranks.from_first(prepared)
+    folder = None if named is None else Path(named)
+    store = None if folder is None else CheckpointStore(folder / CHECKPOINTS)
     starts = make_starts(scene, problem.space)
-    with FitBar(scene.name, [s.iterations for s in stages], len(starts), quiet=quiet) as bar:
+    with FitBar(scene.name, [s.iterations for s in stages], len(starts), quiet=quiet or not ranks.first) as bar:
         position = run_fit(
             problem,
             stages,
             starts,
             threads=threads,
+            ranks=ranks,
             store=store,
             key=fingerprint(scene),
             resume=bool(resume),
             listen=_listener(folder, bar),
         )
         bar.say("intervals")
-        result = conclude(scene, problem, stages, position, assumptions, sides, threads=threads, notes=notes)
+        notes = [*scene.warnings, *told]
+        result = conclude(
+            scene, problem, stages, position, assumptions, sides, threads=threads, ranks=ranks, notes=notes
+        )
     result = result.finished(folder, time.perf_counter() - began)
     if folder is not None:
-        write_results(scene, problem, result, folder, draw)
+        ranks.from_first(lambda: write_results(scene, problem, result, folder, draw))
     return result
 
 
-def make_problem(scene: Scene) -> Problem:
-    """The problem that a scene poses: simulated recordings, or stress-stretch tables alone."""
+def make_problem(scene: Scene, *, device: str = "cpu") -> Problem:
+    """The problem that a scene poses: recordings simulated on a device, or stress-stretch tables alone."""
     space = make_space(scene)
-    return TableProblem(scene, space) if scene.spec.solver == "none" else SceneProblem(scene, space)
+    return TableProblem(scene, space) if scene.spec.solver == "none" else SceneProblem(scene, space, device=device)
 
 
 def conclude(
@@ -114,17 +146,18 @@ def conclude(
     sides: Sequence[tuple[Problem, Problem]] = (),
     *,
     threads: int = 2,
+    ranks: Ranks = ALONE,
     notes: Sequence[str] = (),
 ) -> FitResult:
     """Intervals and scores at the best start, on the problem of the last stage, and the scene's tested number."""
     last = problem.for_stage(stages[-1])
     part = fit_part(scene)
     raw = position.finished[best_start(position)].raw
-    base, jacobians = differentiate(last, raw, step=stages[-1].difference, threads=threads)
-    held, failures = held_out(last, raw, threads)
+    base, jacobians = differentiate(last, raw, step=stages[-1].difference, threads=threads, ranks=ranks)
+    held, failures = held_out(last, raw, threads, ranks)
     assumed: list[torch.Tensor] = []
     try:
-        assumed = sensitivities(sides, raw, base, threads=threads) if sides else []
+        assumed = sensitivities(sides, raw, base, threads=threads, ranks=ranks) if sides else []
     except SimulationError as error:
         failures.append(f"The intervals leave out what is assumed, because it cannot be varied: {error}")
     uncertainty = laplace(last.space, raw, base, jacobians, level=part.level, assumed=assumed)
@@ -147,7 +180,9 @@ def conclude(
     )
 
 
-def held_out(problem: Problem, raw: torch.Tensor, threads: int) -> tuple[list[Comparison], list[str]]:
+def held_out(
+    problem: Problem, raw: torch.Tensor, threads: int, ranks: Ranks = ALONE
+) -> tuple[list[Comparison], list[str]]:
     """Predictions of the held-out recordings, and a sentence for each that cannot be simulated."""
 
     def run(recording: str) -> list[Comparison]:
@@ -155,7 +190,7 @@ def held_out(problem: Problem, raw: torch.Tensor, threads: int) -> tuple[list[Co
             return [c.held() for c in problem.predict(recording, raw)]
 
     names = problem.held_recordings
-    results = parallel(lambda n: caught(run, n), names, threads)
+    results = parallel(lambda n: caught(run, n), names, threads, ranks)
     found = [c for r in results if not isinstance(r, SimulationError) for c in r]
     failed = [
         f"The held-out recording {n} cannot be simulated with the fitted values: {r}"
@@ -212,9 +247,8 @@ def _prepare(scene: Scene, folder: Path, store: CheckpointStore, *, resuming: bo
     if found is None:
         raise FitError(f"{folder} holds no checkpoint; start the fit again without --resume.")
     tree, notes = found
-    history = tree["position"]["history"]
     write_atomic(folder / LOG, "")
-    for record in history:
+    for record in Position.of(tree["position"]).history:
         append_jsonl(folder / LOG, {"event": "iteration", **record})
     return notes
 

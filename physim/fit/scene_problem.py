@@ -56,10 +56,11 @@ class SceneProblem(Problem):
     Args:
         scene: with a `fit` section and records.
         space: the fitted quantities.
+        device: where it is simulated.
     """
 
-    def __init__(self, scene: Scene, space: Space) -> None:
-        self.scene, self.space = scene, space
+    def __init__(self, scene: Scene, space: Space, *, device: str = "cpu") -> None:
+        self.scene, self.space, self.device = scene, space, device
         roles = {name: part.role for name, part in scene.spec.recordings.items()} or {"": "fit"}
         self.recordings = tuple(n for n, role in roles.items() if role == "fit")
         self.held_recordings = tuple(n for n, role in roles.items() if role == "holdout")
@@ -94,7 +95,9 @@ class SceneProblem(Problem):
         if not stage.overrides:
             return self
         if stage.overrides not in self._stages:
-            self._stages[stage.overrides] = SceneProblem(self.scene.changed(stage.overrides), self.space)
+            self._stages[stage.overrides] = SceneProblem(
+                self.scene.changed(stage.overrides), self.space, device=self.device
+            )
         return self._stages[stage.overrides]
 
     def moved(self, overrides: Callable[[Scene], Sequence[str]]) -> Problem:
@@ -112,7 +115,7 @@ class SceneProblem(Problem):
 
     def rig(self, recording: str) -> Rig:
         """A fresh rig, for pictures of the fitted scene."""
-        return Rig(self._scenes[recording], self.space, recording)
+        return Rig(self._scenes[recording], self.space, recording, device=self.device)
 
     def _take(self, recording: str) -> Rig:
         with self._lock:

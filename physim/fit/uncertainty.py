@@ -12,9 +12,11 @@ from torch import Tensor
 
 from physim.errors import SimulationError
 from physim.fit.misfit import Misfit, misfit, score_covariance
-from physim.fit.problem import Problem, caught, parallel
+from physim.fit.problem import Problem
 from physim.fit.space import Quantity, Space, Transform
+from physim.fit.spread import caught, parallel
 from physim.observe.record import Comparison
+from physim.parallel import ALONE, Ranks
 
 WIDE_FACTOR = 10.0
 """A positive parameter whose 90 % interval spans more than this factor is called undetermined."""
@@ -91,7 +93,9 @@ def assess(problem: Problem, raw: Tensor, *, step: float = 0.01, threads: int = 
     return laplace(problem.space, raw, base, jacobians, level=level)
 
 
-def differentiate(problem: Problem, raw: Tensor, *, step: float, threads: int) -> tuple[list[Comparison], list[Tensor]]:
+def differentiate(
+    problem: Problem, raw: Tensor, *, step: float, threads: int, ranks: Ranks = ALONE
+) -> tuple[list[Comparison], list[Tensor]]:
     """Comparisons of all fitted recordings at `raw`, and d(residuals)/d(raw) of each, (m, k, p)."""
     p = len(raw)
     low, high = problem.space.bounds()
@@ -104,7 +108,7 @@ def differentiate(problem: Problem, raw: Tensor, *, step: float, threads: int) -
         with torch.no_grad():
             return problem.predict(task[1], points[task[0]])
 
-    results = parallel(lambda t: caught(run, t), tasks, threads)
+    results = parallel(lambda t: caught(run, t), tasks, threads, ranks)
     per_point: list[list[Comparison] | SimulationError] = []
     count = len(problem.recordings)
     for i in range(len(points)):

@@ -1,0 +1,171 @@
+"""One start of a fit on its way through the stages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from physim.errors import SimulationError
+from physim.fit.descent import LBFGS, Adam
+from physim.fit.gauss_newton import GaussNewton
+from physim.fit.optimiser import Optimiser
+from physim.fit.problem import Objective, Problem
+from physim.fit.stage import Method, Stage
+from physim.parallel import ALONE, Ranks
+
+
+@dataclass(frozen=True)
+class StartResult:
+    """Where one start ended.
+
+    Attributes:
+        begin: raw values it began with, (p,).
+        raw: raw values it ended with, (p,).
+        loss: half the sum of squares in the last stage; infinite if it failed.
+        stop: why its last stage ended, or the failure.
+    """
+
+    begin: Tensor
+    raw: Tensor
+    loss: float
+    stop: str
+
+
+@dataclass
+class Track:
+    """How far one start has come.
+
+    Attributes:
+        start: its number.
+        begin: raw values it began with, (p,).
+        raw: raw values with which the present stage began, (p,).
+        stage: number of the present stage.
+        iteration: iterations done in it.
+        best_loss: smallest loss in it.
+        best_z: the free raw parameters that this loss belongs to, (k,).
+        stop: why the last stage ended.
+        optimiser: the optimiser's memory; None at the beginning of a stage.
+        result: where it ended; None while it is on its way.
+        history: one record per iteration.
+    """
+
+    start: int
+    begin: Tensor
+    raw: Tensor
+    stage: int = 0
+    iteration: int = 0
+    best_loss: float = math.inf
+    best_z: Tensor | None = None
+    stop: str = ""
+    optimiser: dict[str, Any] | None = None
+    result: StartResult | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the history, for checkpoints and other ranks."""
+        result = None if self.result is None else vars(self.result)
+        return {k: v for k, v in vars(self).items() if k != "history"} | {"result": result}
+
+    def take(self, state: dict[str, Any]) -> None:
+        """Go to a `state`."""
+        result = state["result"]
+        vars(self).update(state | {"result": None if result is None else StartResult(**result)})
+
+    @staticmethod
+    def of(tree: dict[str, Any]) -> Track:
+        """From a `state` and a history."""
+        track = Track(tree["start"], tree["begin"], tree["raw"])
+        track.take(tree)
+        return track
+
+
+class Walk:
+    """Moves a track on, one iteration at a time.
+
+    Args:
+        problem: the forward model.
+        stages: done one after the other.
+        track: where to go on from; it is moved.
+        threads: runs evaluated at the same time by each rank.
+        ranks: who shares the runs.
+    """
+
+    def __init__(
+        self, problem: Problem, stages: Sequence[Stage], track: Track, *, threads: int = 2, ranks: Ranks = ALONE
+    ) -> None:
+        self.track = track
+        self._problem, self._stages = problem, stages
+        self._threads, self._ranks = threads, ranks
+        self._at: tuple[Objective, Optimiser] | None = None
+
+    def step(self) -> dict[str, Any] | None:
+        """One iteration; its record, or None where the start has ended because it cannot be simulated."""
+        track = self.track
+        try:
+            record = self._iterate(self._stages[track.stage])
+        except SimulationError as error:
+            track.result = StartResult(track.begin, track.raw, math.inf, str(error))
+            return None
+        return record
+
+    def renew(self) -> None:
+        """Go on from where the track has been put meanwhile."""
+        self._at = None
+
+    def _iterate(self, stage: Stage) -> dict[str, Any]:
+        track, space = self.track, self._problem.space
+        if self._at is None:
+            objective = Objective(self._problem, stage, track.raw, threads=self._threads, ranks=self._ranks)
+            optimiser = make_optimiser(stage, objective.start())
+            if track.optimiser is not None:
+                optimiser.restore(track.optimiser)
+            self._at = objective, optimiser
+        objective, optimiser = self._at
+        before = objective.evaluations
+        report = optimiser.step(objective)
+        track.iteration += 1
+        if report.loss < track.best_loss:
+            track.best_loss, track.best_z = report.loss, report.z
+        track.optimiser = optimiser.state()
+        values = space.values(objective.full(report.z)).tolist()
+        record = {
+            "start": track.start,
+            "stage": track.stage,
+            "name": stage.name,
+            "iteration": track.iteration,
+            "iterations": stage.iterations,
+            "loss": report.loss,
+            "accepted": report.accepted,
+            "change": report.change,
+            "runs": objective.evaluations - before,
+            "note": report.note,
+            "values": dict(zip(space.names, values, strict=True)),
+        }
+        if report.stop or track.iteration == stage.iterations:
+            self._finish(report.stop or "all iterations done", objective)
+        return record
+
+    def _finish(self, stop: str, objective: Objective) -> None:
+        """End the present stage at its best point, and the start if it was the last one."""
+        track, loss = self.track, self.track.best_loss
+        if track.best_z is not None:
+            track.raw = objective.full(track.best_z)
+        track.stop, track.stage, track.iteration = stop, track.stage + 1, 0
+        track.optimiser, track.best_z, track.best_loss = None, None, math.inf
+        self._at = None
+        if track.stage == len(self._stages):
+            track.result = StartResult(track.begin, track.raw, loss, stop)
+
+
+def make_optimiser(stage: Stage, z: Tensor) -> Optimiser:
+    """The optimiser of a stage, starting at `z`, (k,)."""
+    if stage.method is Method.GAUSS_NEWTON:
+        return GaussNewton(z, step=stage.difference, largest=stage.rate or 1.0, tolerance=stage.tolerance)
+    if stage.method is Method.ADAM:
+        rate = stage.rate or 0.1
+        return Adam(z, rate=rate, iterations=stage.iterations, tolerance=stage.tolerance)
+    return LBFGS(z, largest=stage.rate or 1.0, tolerance=stage.tolerance)
