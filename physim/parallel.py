@@ -304,6 +304,8 @@ def _device(wanted: str | None, local: int, here: int) -> torch.device:
         return place
     if place.index is not None and here > 1:
         raise InputError(f"device '{wanted}' is a single GPU, and there are {here} ranks; give `cuda` for one each.")
+    if found == 0:
+        raise InputError(f"device '{wanted}': torch finds no CUDA device here (`physim doctor`); give `cpu`.")
     index = local if place.index is None else place.index
     if found < max(here, index + 1):
         raise InputError(

@@ -18,6 +18,9 @@ from physim.errors import InputError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.run import fit_scene
 from physim.parallel import ALONE, Ranks, ranks
+from physim.parallel import _device as place
+
+torch.set_num_threads(1)
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "ranks.md"
@@ -149,5 +152,18 @@ def test_groups_are_equal_and_no_more_than_asked():
 def test_without_a_gpu_cuda_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(InputError, match="1 ranks on this machine, which has 0 GPUs"), ranks(device="cuda"):
+    with pytest.raises(InputError, match="torch finds no CUDA device"), ranks(device="cuda"):
         pass
+
+
+def test_every_rank_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert str(place(None, 1, 2)) == str(place("cuda", 1, 2)) == "cuda:1"
+    # More ranks than GPUs compute on the CPU, unless GPUs were asked for.
+    assert str(place(None, 2, 3)) == "cpu"
+    with pytest.raises(InputError, match="3 ranks on this machine, which has 2 GPUs"):
+        place("cuda", 2, 3)
+    with pytest.raises(InputError, match="'cuda:1' is a single GPU, and there are 2 ranks"):
+        place("cuda:1", 0, 2)
+    assert str(place("cuda:1", 0, 1)) == "cuda:1"
