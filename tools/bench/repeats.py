@@ -1,18 +1,20 @@
 """Bit-equal repeats for any number of threads, and what they cost.
 
 Every sum has one order: slabs of cells that share no node scatter to two sets of nodal sums, which are added after,
-and cotangents of parameters are summed lot by lot. The cost is the time of one thread beside that of one thread with a
-single slab, which needs no second set of sums and no addition. Exit status 1 if two repeats differ.
+and cotangents of parameters are summed lot by lot. The cost is the processor time of one thread beside that of one
+thread with a single slab, which needs no second set of sums and no addition. Exit status 1 if two repeats differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from rich.table import Table
 
 from physim.solvers.mpm.solver import SolverMPM
 from tools.bench.case import DT, Case
-from tools.bench.measure import KINDS, Config, measure
+from tools.bench.measure import KINDS
 from tools.bench.program_physim import Run
 
 SCENES = {"jelly": {}, "water": {}, "filtered": {"blend": 0.9, "volume_filter": 0.05}}
@@ -128,7 +130,7 @@ def with_one_slab(run: Run) -> Run:
 
 @dataclass
 class Cost:
-    """Million particle-substeps per second, with slabs and without, and the ratios of times of each pair of samples."""
+    """Processor time [ns] per particle and substep, with slabs and with one, and the ratios of pairs of samples."""
 
     scene: str
     particles: int
@@ -143,14 +145,30 @@ class Cost:
         return statistics.median(self.ratios)
 
 
+def spent(run: Run, kind: str, rollouts: int) -> float:
+    """Processor time [s] of rollouts on one thread: unlike the clock's, it leaves out what other programs take."""
+    torch.set_num_threads(1)
+    gc.collect()
+    began = time.process_time()
+    for _ in range(rollouts):
+        getattr(run, kind)(SUBSTEPS)
+    return time.process_time() - began
+
+
 def costs(scene: str, particles: int, repeats: int, seconds: float) -> list[Cost]:
-    """What slabs cost on one thread, sample by sample in turn."""
+    """What slabs cost on one thread: samples in turn, each pair in the other order."""
     case, found = case_of(scene, particles), []
-    pair = [Config("physim", case, 1, r) for r in (Run(case, 1), with_one_slab(Run(case, 1)))]
-    measure(pair, repeats, seconds, lambda text: None)
+    pair = Run(case, 1), with_one_slab(Run(case, 1))
     for kind in KINDS:
-        ratios = [b / a for a, b in zip(*(c.samples[kind] for c in pair), strict=True)]
-        found.append(Cost(scene, case.count, kind, pair[0].median(kind), pair[1].median(kind), ratios))
+        warm = [spent(run, kind, 1) for run in (*pair, *pair)]
+        rollouts = max(1, round(seconds / max(min(warm), 1e-6)))
+        times: tuple[list[float], list[float]] = ([], [])
+        for i in range(repeats):
+            for side in (0, 1) if i % 2 else (1, 0):
+                times[side].append(spent(pair[side], kind, rollouts) / (case.count * SUBSTEPS * rollouts) * 1e9)
+        ratios = [a / b for a, b in zip(*times, strict=True)]
+        slabs, one = (statistics.median(t) for t in times)
+        found.append(Cost(scene, case.count, kind, slabs, one, ratios))
     return found
 
 
@@ -167,15 +185,15 @@ def repeats_table(rows: Sequence[Row]) -> Table:
 
 def cost_table(rows: Sequence[Cost]) -> Table:
     """The price."""
-    out = Table(title="what it costs: one thread, million particle-substeps per second", header_style="bold")
+    out = Table(title="what it costs: one thread, ns of processor time per particle-substep", header_style="bold")
     for head in ("scene", "particles", "kind"):
         out.add_column(head)
-    for head in ("repeatable", "one slab", "time ratio", "from", "to"):
+    for head in ("repeatable", "one slab", "ratio (median of pairs)", "half of them within"):
         out.add_column(head, justify="right")
     names = {"forward": "forward", "gradient": "forward + backward"}
     for c in rows:
-        told = [f"{v:.2f}" for v in (c.slabs, c.one_slab)]
-        told += [f"{v:.3f}" for v in (c.ratio, min(c.ratios), max(c.ratios))]
+        low, _middle, high = statistics.quantiles(c.ratios, n=4) if len(c.ratios) > 1 else [c.ratio] * 3
+        told = [f"{c.slabs:.0f}", f"{c.one_slab:.0f}", f"{c.ratio:.3f}", f"{low:.3f} to {high:.3f}"]
         out.add_row(c.scene, f"{c.particles:,}", names[c.kind], *told)
     return out
 
@@ -186,9 +204,9 @@ def options() -> argparse.Namespace:
     add = parser.add_argument
     add("--scenes", nargs="+", default=list(SCENES), choices=list(SCENES))
     add("--particles", nargs="+", type=int, default=[8000, 64000], help="rounded to cubes")
-    add("--threads", nargs="+", type=int, default=[1, 2, 3, 4])
-    add("--repeats", type=int, default=7, help="samples of the cost, of which the median is told; 0 for none")
-    add("--seconds", type=float, default=0.6, help="length of a sample")
+    add("--threads", nargs="*", type=int, default=[1, 2, 3, 4], help="none: the cost only")
+    add("--repeats", type=int, default=15, help="pairs of samples of the cost, of which the median is told; 0 for none")
+    add("--seconds", type=float, default=0.3, help="length of a sample")
     add("--json", type=Path, metavar="FILE", help="also write everything as JSON")
     add("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -222,7 +240,8 @@ def main() -> int:
                 if given.repeats and not SCENES[scene]:
                     status.update(f"{scene}, {particles:,} particles: cost")
                     prices += costs(scene, particles, given.repeats, given.seconds)
-    console.print(repeats_table(rows))
+    if rows:
+        console.print(repeats_table(rows))
     if prices:
         console.print(cost_table(prices))
         console.print(
