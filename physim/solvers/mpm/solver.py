@@ -200,7 +200,8 @@ class SolverMPM:
         motion = self.worlds.motions(control)
         return {n: t.to(state.x) for n, t in {"gravity": self.worlds.gravity(control), **motion, **thetas}.items()}
 
-    def _workspace(self, state: ParticleState, worlds: Worlds) -> Workspace:
+    def _workspace(self, state: ParticleState, worlds: Worlds | None = None) -> Workspace:
+        worlds = worlds or self.worlds
         # Whoever runs simulations on several threads already has them busy.
         alone = threading.current_thread() is threading.main_thread()
         threads = self.threads or (torch.get_num_threads() if alone and worlds.total >= FEW else 1)
