@@ -89,8 +89,11 @@ class Layout:
         base = torch.floor(s - turns * shape - 0.5).to(torch.int64)
         if grid.dim == 2:
             base[:, 2] = 0
-        self.height, self.width = grid.shape[a] + LOW + HIGH, grid.shape[b] + LOW + HIGH if grid.dim == 3 else 1
-        self.low_a, self.low_b = LOW, LOW if grid.dim == 3 else 0
+        # The table of columns reaches as far as the material does, whatever the size of the grid.
+        first, last = base.amin(dim=0).tolist(), base.amax(dim=0).tolist()
+        self.height = last[a] - first[a] + 1 + LOW + HIGH
+        self.width = last[b] - first[b] + 1 + LOW + HIGH if grid.dim == 3 else 1
+        self.low_a, self.low_b = LOW - first[a], LOW - first[b] if grid.dim == 3 else 0
         rows = grid.shape[r] + LOW + HIGH
         self.worlds, self.table = worlds, self.height * self.width
         self.place = self.low_a * self.width + self.low_b
@@ -101,8 +104,8 @@ class Layout:
             count = min(slabs, worlds)
             slab, odd = torch.div(world * count, worlds, rounding_mode="floor"), 0
         else:
-            edges = _slab_edges(torch.bincount(base[:, a] + LOW, minlength=self.height).tolist(), slabs)
-            slab = torch.bucketize(base[:, a] + LOW, torch.tensor(edges[1:-1], device=device), right=True)
+            edges = _slab_edges(torch.bincount(base[:, a] + self.low_a, minlength=self.height).tolist(), slabs)
+            slab = torch.bucketize(base[:, a] + self.low_a, torch.tensor(edges[1:-1], device=device), right=True)
             count, odd = len(edges) - 1, slab % 2
         body = torch.zeros(n, dtype=torch.int64, device=device)
         within = user - world * (n // worlds)
@@ -122,19 +125,19 @@ class Layout:
         high = torch.full_like(low, -_NOWHERE)
         low.scatter_reduce_(0, column, base[:, r], "amin")
         high.scatter_reduce_(0, column, base[:, r], "amax")
-        tables = (worlds, self.height, self.width)
-        low = _spread(low.view(tables), torch.minimum, grid.dim).reshape(-1) - 1
-        high = _spread(high.view(tables), torch.maximum, grid.dim).reshape(-1) + 4
-        used = high > low
+        used = _spread(low, high, (self.width, 1)[: grid.dim - 1])
+        bottom, top = low[used] - 1, high[used] + 4
         # One node more than needed: a row is four nodes wide in memory.
-        length = torch.where(used, high - low + 1, 0)
-        before = torch.cumsum(length, 0) - length
-        self.columns = torch.where(used, before - low, 0).to(torch.int32)
-        self.column_low = torch.where(used, low, 0).to(torch.int32)
-        self.column_high = torch.where(used, high, 0).to(torch.int32)
-        self.node_column = torch.repeat_interleave(length).to(torch.int32)
+        length = top - bottom + 1
+        ends = torch.cumsum(length, 0)
+        blank = torch.zeros(worlds * self.table, dtype=torch.int32, device=device)
+        self.columns = blank.index_copy(0, used, (ends - length - bottom).to(torch.int32))
+        self.column_low = blank.index_copy(0, used, bottom.to(torch.int32))
+        self.column_high = blank.index_copy(0, used, top.to(torch.int32))
+        self.node_column = torch.repeat_interleave(used.to(torch.int32), length)
         # First node of each world, and the end.
-        self.starts = [*before[:: self.table].tolist(), int(length.sum())]
+        worlds_at = torch.searchsorted(used, torch.arange(worlds + 1, device=device) * self.table)
+        self.starts = torch.nn.functional.pad(ends, (1, 0))[worlds_at].tolist()
         self.nodes = self.starts[-1]
 
     @cached_property
@@ -251,17 +254,17 @@ def _lots(counts: list[int], bodies: int, slabs: int) -> list[tuple[list[Lot], l
     return found
 
 
-def _spread(table: Tensor, best: Any, dim: int) -> Tensor:
-    """Best value among the particles whose stencil, or that of a neighbour cell, reaches a column."""
-    for axis in range(1, dim):
-        size = table.shape[axis]
-        out = table.clone()
+def _spread(low: Tensor, high: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Take over the lowest and highest of neighbours whose stencil reaches a column; the columns that are reached."""
+    for stride in strides:
+        used = torch.nonzero(high > -_NOWHERE).squeeze(1)
+        bottom, top = low[used], high[used]
         # A node is reached by the cells from three below to one above: the stencil, and one cell of movement.
         for offset in (-1, 1, 2, 3):
-            to = out.narrow(axis, max(0, offset), size - abs(offset))
-            best(to, table.narrow(axis, max(0, -offset), size - abs(offset)), out=to)
-        table = out
-    return table
+            to = used + offset * stride
+            low[to] = torch.minimum(low[to], bottom)
+            high[to] = torch.maximum(high[to], top)
+    return torch.nonzero(high > -_NOWHERE).squeeze(1)
 
 
 def dealt(lots: list[tuple[list[Lot], list[Lot]]], threads: int) -> dict[int, int]:
