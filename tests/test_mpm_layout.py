@@ -282,3 +282,14 @@ def test_threads_scatter_to_different_nodes_at_the_same_time(dim: int, threads: 
     for _, thread, odd, lots in shared_lots(work, layout):
         for node in np.unique(place[lots[0].start : lots[-1].stop, :, None] + np.arange(3)).tolist():
             assert owner.setdefault((odd, node), thread) == thread, f"threads meet at node {node}"
+
+
+@both
+def test_tables_follow_the_material(dim: int) -> None:
+    """The same body in a grid a hundred times as wide has the same tables, and the same order."""
+    x, bodies, grid = case("scattered", dim)
+    corner = tuple(-100 * grid.shape[i] * grid.dx if i < dim else 0.0 for i in range(3))
+    shape = tuple(201 * grid.shape[i] if i < dim else 1 for i in range(3))
+    near, far = Layout(x, None, bodies, grid), Layout(x, None, bodies, Grid(corner, grid.dx, shape))
+    assert (near.height, near.width, near.nodes) == (far.height, far.width, far.nodes)
+    assert torch.equal(near.change, far.change) and torch.equal(near.node_column, far.node_column)

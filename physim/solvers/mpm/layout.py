@@ -90,7 +90,7 @@ class Layout:
         if grid.dim == 2:
             base[:, 2] = 0
         # The table of columns reaches as far as the material does, whatever the size of the grid.
-        first, last = base.amin(dim=0).tolist(), base.amax(dim=0).tolist()
+        first, last = (t.tolist() for t in torch.aminmax(base, dim=0))
         self.height = last[a] - first[a] + 1 + LOW + HIGH
         self.width = last[b] - first[b] + 1 + LOW + HIGH if grid.dim == 3 else 1
         self.low_a, self.low_b = LOW - first[a], LOW - first[b] if grid.dim == 3 else 0
