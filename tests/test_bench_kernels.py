@@ -7,7 +7,7 @@ import torch
 
 from physim.speed.cube import Cube, lattice
 from tools.bench.kernels import judge, measure, table
-from tools.bench.stopwatch import Stopwatch
+from tools.bench.stopwatch import Stopwatch, together
 
 
 @pytest.mark.parametrize("material", ["jelly", "water"])
@@ -34,6 +34,14 @@ def test_a_table_has_all_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(r["ns"] > 0 and r["bytes"] >= 0 and r["bound"] for r in found["rows"])
     lines = list(table(found))
     assert all(any(r["kernel"] in line for line in lines) for r in found["rows"])
+
+
+def test_threads_that_are_at_different_kernels_meet_at_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.bench.stopwatch.kernel_name", lambda launch: launch)
+    steps = list(together([["sum", "a", "b", "b"], ["a", "b"], []]))
+    assert steps == [[["sum"], [], []], [["a"], ["a"], []], [["b"], ["b"], []], [["b"], [], []]]
+    crossed = list(together([["a", "b"], ["b", "a"]]))
+    assert [[mine for step in crossed for mine in step[t]] for t in (0, 1)] == [["a", "b"], ["b", "a"]]
 
 
 def test_bounds_are_named() -> None:

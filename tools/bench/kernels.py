@@ -86,7 +86,13 @@ def measure(material: str, particles: int, threads: int, substeps: int, repeats:
         row["launches"] += len(note.launches)
     for row in rows.values():
         judge(row, material, cube.count, limits)
-    found = {"material": material, "particles": cube.count, "threads": threads, "nodes": work.layout.nodes}
+    found = {
+        "material": material,
+        "particles": cube.count,
+        "threads": threads,
+        "nodes": work.layout.nodes,
+        "substeps": substeps,
+    }
     return found | {
         "limits": limits,
         "rows": list(rows.values()),
@@ -163,7 +169,8 @@ def table(found: dict[str, Any]) -> Iterator[str]:
         yield f"{stage:9} {'sum of kernels':18} {total:6.1f}"
     yield (
         f"whole substep, as usual: forward {whole['forward']:.1f} ns, forward + backward {whole['both']:.1f} ns; "
-        f"beside the kernels (sorting, checks, Python, torch) {whole['beside']:.1f} ns of the latter"
+        f"beside the kernels (sorting, checks, Python, torch) {whole['beside']:.1f} ns of the latter, "
+        f"in rollouts of {found['substeps']} substeps"
     )
 
 

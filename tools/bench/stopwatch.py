@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,17 +74,26 @@ class Stopwatch:
 
     def _parts(self, plan: Plan) -> Any:
         for index, phase in enumerate(plan.phases):
-            for place in range(max(len(mine) for mine in phase)):
-                lists = [mine[place : place + 1] for mine in phase]
-                # Threads may be at different kernels; each kernel has its own time.
-                names = dict.fromkeys(kernel_name(launch) for mine in lists for launch in mine)
-                for name in names:
-                    chosen = [[launch for launch in mine if kernel_name(launch) == name] for mine in lists]
-                    yield Role(self.stage, name, index, place), Plan([chosen], self.size)
+            for place, lists in enumerate(together(phase)):
+                name = next(kernel_name(launch) for mine in lists for launch in mine)
+                yield Role(self.stage, name, index, place), Plan([lists], self.size)
 
     def forget(self) -> None:
         """Let plans go whose launches are not used any more."""
         self._split.clear()
+
+
+def together(phase: Sequence[Sequence[Launch]]) -> Iterator[list[list[Launch]]]:
+    """A phase in steps of one kernel each, on as many threads as come to it; every thread keeps its order."""
+    left = [list(mine) for mine in phase]
+    while any(left):
+        fronts = [kernel_name(mine[0]) for mine in left if mine]
+        # A kernel that another thread comes to later waits for it.
+        later = {
+            kernel_name(launch) for mine in left for launch in mine[1:] if kernel_name(launch) != kernel_name(mine[0])
+        }
+        chosen = next((name for name in fronts if name not in later), fronts[0])
+        yield [[mine.pop(0)] if mine and kernel_name(mine[0]) == chosen else [] for mine in left]
 
 
 def kernel_name(launch: Launch) -> str:
