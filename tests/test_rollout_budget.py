@@ -157,3 +157,15 @@ def test_starts_of_segments_on_the_host_change_nothing(states: int) -> None:
     if found[0][1] == found[1][1]:
         assert torch.equal(found[0][3], found[1][3])
     assert float((found[0][3] - found[1][3]).abs().max() / found[0][3].abs().max()) < 1e-12
+
+
+def test_nodes_are_counted_again_where_particles_have_moved() -> None:
+    """Rollouts from one start count them once; a start that has changed, in place or not, is another one."""
+    sim, _ = block()
+    start = sim.initial_state()
+    first = sim.substep_bytes(start)
+    assert sim.substep_bytes(start) == first
+    wide = start.replace(x=0.6 + 1.8 * (start.x - 0.6))
+    assert sim.substep_bytes(wide) > first == sim.substep_bytes(start)
+    start.x.copy_(wide.x)
+    assert sim.substep_bytes(start) == sim.substep_bytes(wide)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import numpy as np
 import torch
@@ -91,6 +92,7 @@ class SolverMPM:
         self.failures: dict[int, RolloutFailure] = {}
         self._workspaces: dict[tuple, Workspace] = {}
         self._bound: dict[int, Bound] = {}
+        self._counted: tuple[weakref.ref[Tensor] | None, int, int] = (None, 0, 0)
 
     def initial_state(self) -> ParticleState:
         """Undeformed particles at their initial positions and velocities."""
@@ -125,8 +127,12 @@ class SolverMPM:
     def substep_bytes(self, state: ParticleState) -> int:
         """Memory [bytes] that a substep leaves for its adjoint: the state, the nodal sums, and a share of layouts."""
         x = state.x.detach()
-        ranges = [(b.start, b.stop) for b in self.model.bodies]
-        nodes = Layout(x, None, ranges, self.model.grid, worlds=self.worlds.count).nodes
+        # Rollouts from one start, as a fit makes them, count its nodes once.
+        start, version, nodes = self._counted
+        if start is None or start() is not state.x or version != state.x._version:
+            ranges = [(b.start, b.stop) for b in self.model.bodies]
+            nodes = Layout(x, None, ranges, self.model.grid, worlds=self.worlds.count).nodes
+            self._counted = (weakref.ref(state.x), state.x._version, nodes)
         sums = 2 if self._options["blend"] > 0 else 1
         # Sorted indices, cells and their inverses, once for several substeps.
         layout = 16 * x.shape[0]
