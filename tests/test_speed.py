@@ -28,7 +28,7 @@ KNOWN: dict[str, Any] = {
     "bandwidth_gb_s": {"1": 30.0, "2": 45.0},
     "multiply_add_gflop_s": {"1": 200.0, "2": 400.0},
     "rates": {"jelly": RATES, "water": RATES},
-    "share_of_core": 1.0,
+    "share_of_cores": {"1": 1.0, "2": 0.97},
 }
 
 
@@ -59,7 +59,8 @@ def slower(factor: float) -> dict[str, Any]:
     ("changes", "word", "advice"),
     [
         ({"slowed": ["Warp compiles kernels in 'debug' mode"]}, "debug", "Remove that setting"),
-        ({"share_of_core": 0.5, "load": 3.0}, "50 %", "idle"),
+        ({"share_of_cores": {"1": 0.5, "2": 0.6}, "load": 3.0}, "50 % of the core that", "idle"),
+        ({"share_of_cores": {"1": 1.0, "2": 0.6}}, "40 % of the cores that 2 threads", "idle"),
         ({"vector_sets": ["sse4_2"]}, "AVX2", "processor"),
         ({"multiply_add_gflop_s": {"1": 50.0, "2": 100.0}}, "0.25 times as many", "core"),
         ({"bandwidth_gb_s": {"1": 8.0, "2": 9.0}}, "0.20 times as fast", "budget"),
@@ -101,7 +102,7 @@ def test_a_survey_can_be_compared_with_what_ships(monkeypatch: pytest.MonkeyPatc
     assert torch.get_num_threads() == before and len(told) >= 5
     lines = [*table(found, survey.reference()), *verdict(found, survey.reference())]
     assert lines[-1].startswith("advice: ") and "nan" not in "".join(lines)
-    assert 0 < found["share_of_core"] <= 1
+    assert all(0 < s <= 1 for s in found["share_of_cores"].values())
 
 
 def test_the_limits_of_this_machine_are_above_zero() -> None:

@@ -163,8 +163,9 @@ def slowed() -> list[str]:
     return found
 
 
-def share_of_core(work: Callable[[], Any]) -> float:
-    """The share of a core that this process gets while it works on one thread; less than 1 on a busy machine."""
+def share_of_cores(work: Callable[[], Any], threads: int) -> float:
+    """The share of its threads' time that this process gets while it works; less than 1 on a busy machine."""
     began, used = time.perf_counter(), time.process_time()
     work()
-    return float(np.clip((time.process_time() - used) / (time.perf_counter() - began), 0.0, 1.0))
+    share = (time.process_time() - used) / (time.perf_counter() - began) / threads
+    return float(np.clip(share, 0.0, 1.0))

@@ -50,7 +50,7 @@ def survey(tell: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
     found["bandwidth_gb_s"] = {str(t): machine.bandwidth(t) for t in threads}
     found["multiply_add_gflop_s"] = {str(t): machine.multiply_adds(t) for t in threads}
     found["rates"] = {}
-    shares = []
+    shares: dict[str, list[float]] = {}
     for count in threads:
         torch.set_num_threads(count)
         for material in MATERIALS:
@@ -61,10 +61,10 @@ def survey(tell: Callable[[str], None] = lambda what: None) -> dict[str, Any]:
                 seconds = machine.best(lambda w=work, n=substeps: w(n))
                 rate = cube.count * substeps / seconds / 1e6
                 found["rates"].setdefault(material, {}).setdefault(str(count), {})[kind] = rate
-                if count == 1:
-                    shares.append(machine.share_of_core(lambda w=work, n=substeps: w(n)))
+                share = machine.share_of_cores(lambda w=work, n=substeps: w(n), count)
+                shares.setdefault(str(count), []).append(share)
     torch.set_num_threads(found["torch_threads"])
-    found["share_of_core"] = sum(shares) / len(shares)
+    found["share_of_cores"] = {t: sum(s) / len(s) for t, s in shares.items()}
     return found
 
 

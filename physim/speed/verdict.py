@@ -10,6 +10,8 @@ from physim.speed.survey import KINDS
 
 CLOSE = 0.8
 """A ratio from which on a machine counts as as fast."""
+OURS = 0.9
+"""Share of the cores' time from which on a machine counts as idle."""
 
 
 def most(threads: dict[str, Any]) -> str:
@@ -52,10 +54,12 @@ def causes(found: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str]
     told: list[tuple[str, str]] = []
     for what in found["slowed"]:
         told.append((what, "Remove that setting: it costs more than anything else here."))
-    share = found["share_of_core"]
-    if share < 0.9:
+    shares = found["share_of_cores"]
+    count = min(shares, key=lambda t: shares[t])
+    if shares[count] < OURS:
         load = "" if found["load"] is None else f", load average {found['load']:.1f}"
-        what = f"other programs take {100 * (1 - share):.0f} % of the core that this one works on{load}"
+        whose = "core that one thread works on" if count == "1" else f"cores that {count} threads work on"
+        what = f"other programs take {100 * (1 - shares[count]):.0f} % of the {whose}{load}"
         told.append((what, "Stop them, or measure again when the machine is idle."))
     sets = set(found["vector_sets"])
     if sets and not sets & {"avx2", "avx512f", "asimd", "sve"}:
