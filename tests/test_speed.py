@@ -75,6 +75,11 @@ def test_what_slows_a_machine_is_named_with_advice(changes: dict, word: str, adv
     assert lines[-1].startswith("advice: ") and advice in lines[-1]
 
 
+def test_what_others_take_away_is_not_blamed_on_the_memory() -> None:
+    shares, memory = {"1": 0.6, "2": 0.5}, {"1": 8.0, "2": 1.0}
+    assert len(causes(other(share_of_cores=shares, bandwidth_gb_s=memory), KNOWN)) == 1
+
+
 def test_slowness_without_a_cause_is_said() -> None:
     assert "Nothing that was measured explains it" in verdict(other(rates=slower(0.3)), KNOWN)[-1]
 

@@ -73,8 +73,7 @@ class Cube:
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         centre = x.mean(dim=0)
         v = torch.tensor([0.0, 0.3, 0.0], dtype=torch.float64) + (x - centre) @ rate.T + 0.05 * noise
-        options = {"worlds": worlds} if worlds > 1 else {}
-        self.solver = SolverMPM(model, x.to(dtype), v.to(dtype), threads=threads, **options)
+        self.solver = SolverMPM(model, x.to(dtype), v.to(dtype), threads=threads, worlds=worlds)
         self.state = self.solver.initial_state()
         self.count = self.state.x.shape[0]
 

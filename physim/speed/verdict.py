@@ -50,13 +50,17 @@ def table(found: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
 
 
 def causes(found: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str]]:
-    """What makes this machine slower than the other, the gravest first, each with its advice."""
+    """What makes this machine slower than the other, the gravest first, each with its advice.
+
+    Where other programs are at work, measured limits are not the machine's.
+    """
     told: list[tuple[str, str]] = []
     for what in found["slowed"]:
         told.append((what, "Remove that setting: it costs more than anything else here."))
     shares = found["share_of_cores"]
     count = min(shares, key=lambda t: shares[t])
-    if shares[count] < OURS:
+    busy = shares[count] < OURS
+    if busy:
         load = "" if found["load"] is None else f", load average {found['load']:.1f}"
         whose = "core that one thread works on" if count == "1" else f"cores that {count} threads work on"
         what = f"other programs take {100 * (1 - shares[count]):.0f} % of the {whose}{load}"
@@ -67,11 +71,11 @@ def causes(found: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str]
             ("the processor has no wide vector instructions (AVX2)", "A processor of the last ten years is faster.")
         )
     core = _ratio(found, other, "multiply_add_gflop_s", "1")
-    if core < CLOSE:
+    if core < CLOSE and not busy:
         what = f"a core does {core:.2f} times as many multiply-adds per second"
         told.append((what, "Only a faster core, or more of them, helps."))
     memory = _ratio(found, other, "bandwidth_gb_s", most(found["bandwidth_gb_s"]))
-    if memory < CLOSE:
+    if memory < CLOSE and not busy:
         what = f"memory is {memory:.2f} times as fast"
         told.append((what, "Runs with many particles will be held up by it: a smaller memory budget helps a little."))
     mine, theirs = (int(most(t["bandwidth_gb_s"])) for t in (found, other))
