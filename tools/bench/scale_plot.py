@@ -22,6 +22,7 @@ def plot(found: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     figure, axes = plt.subplots(1, len(found), figsize=(3.6 * len(found), 3.4), squeeze=False)
     for ax, (axis, rows) in zip(axes[0], found.items(), strict=True):
@@ -34,9 +35,11 @@ def plot(found: Mapping[str, Sequence[Mapping[str, Any]]], file: Path) -> None:
             ax.plot([r[X[axis]] for r in apart], [r[key] for r in apart], "x", color=color)
         ax.set(xscale="log", yscale="log", xlabel=LABELS[axis], title=axis)
         ax.set_ylabel("us per world and substep" if per_world else "ns per particle and substep")
-        ticks = [r[X[axis]] for r in rows]
+        ticks = sorted({r[X[axis]] for r in rows})
         ax.set_xticks(ticks, [f"{t:,}" for t in ticks], rotation=30, fontsize=7)
         ax.minorticks_off()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.grid(alpha=0.3)
     axes[0][0].legend(fontsize=7)
     figure.tight_layout()
