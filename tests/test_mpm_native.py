@@ -12,14 +12,17 @@ import pytest
 import torch
 import warp as wp
 
+import physim.laws.material  # noqa: F401 - registers the laws
+from physim.laws.compose import Composition
+from physim.laws.core import LAWS
 from physim.numeric import F32, F64, Precision, kernel, mat33, real, vec3, vec4
 from physim.sim.model import Grid
-from physim.solvers.mpm.launches import transfer_kernels
+from physim.solvers.mpm.launches import law_kernels, transfer_kernels
 from physim.solvers.mpm.layout import Layout
 from physim.solvers.mpm.native import stencil_functions
 
 DX = 0.125
-scatter = gather = pull = None
+scatter = gather = pull = rise = None
 
 
 def scatter_all(
@@ -71,6 +74,7 @@ def pull_all(
     found = pull(x[p], q[p], K[p], m[p], origin, per_dx, columns, width, place, grid)
     for i in range(5):
         out[p, i] = found[i]
+    out[p, 5] = rise(x[p], q[p], K[p], m[p], origin, per_dx, columns, width, place, grid)
 
 
 def spline(s: np.ndarray) -> np.ndarray:
@@ -198,7 +202,7 @@ def test_gather(made: Case) -> None:
 
 
 def test_pull(made: Case) -> None:
-    out = wp.zeros((len(made.x), 5), dtype=made.precision.vec3, device="cpu")
+    out = wp.zeros((len(made.x), 6), dtype=made.precision.vec3, device="cpu")
     made.run(pull_all, out, x=made.x, q=made.q, K=made.K, m=made.m, grid=made.g)
     found, wanted = out.numpy().astype(float), moments(made)
     assert np.abs(found[:, 0] - wanted[:, 0]).max() < made.tolerance
@@ -222,6 +226,7 @@ def test_pull(made: Case) -> None:
     size = np.abs(slopes).max()
     assert error[smooth].max() < bar * size
     assert error.max() < 1e-3 * size
+    assert np.abs(found[:, 5] - found[:, 4]).max() < made.tolerance * size
     if made.dim == 2:
         assert not found[:, 4, 2].any()
 
@@ -245,3 +250,13 @@ def test_transfers_compile_for_a_gpu(dim: int, precision: Precision, tmp_path: P
         assert ".visible .entry" in text
         # Warps add to nodes of other warps at the same time.
         assert "red." in text or "atom." in text
+
+
+@pytest.mark.parametrize("names", [("fixed_corotated",), ("fluid_quadratic", "newtonian", "fluid")])
+def test_laws_with_native_parts_compile_for_a_gpu(names: tuple[str, ...], tmp_path: Path) -> None:
+    wp.init()
+    if not getattr(wp._src.context.runtime, "is_cuda_enabled", False):
+        pytest.skip("this Warp was built without CUDA: its compiler is absent")
+    made = law_kernels(Composition(*(LAWS[n] for n in names)), F32, 1)
+    wp.compile_aot_module(made["stress"].module, arch=80, module_dir=tmp_path, use_ptx=True)
+    assert ".visible .entry" in "".join(f.read_text() for f in tmp_path.glob("*.ptx"))

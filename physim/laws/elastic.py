@@ -9,7 +9,7 @@ from physim.laws.core import ElasticLaw, register
 from physim.laws.parameters import LAME
 from physim.numeric import mat33, numeric, params, real
 from physim.tensor import identity, left_strain, log_strain, polar_rotation
-from physim.tensor.matrices import axial, cofactor, skew, sym
+from physim.tensor.matrices import axial, cofactor, skew
 from physim.tensor.polar import newton_polar
 
 
@@ -55,19 +55,17 @@ def _fixed_corotated_adjoint(F: mat33, theta: params, adj_ret: mat33):
     # Written out, because it needs the rotation once where the chain of generated adjoints computes it three times.
     R = newton_polar(F)
     D = F - R
-    J = wp.determinant(F)
-    S = sym(wp.transpose(R) @ F)
-    along = real(2.0) * theta[0] * (adj_ret @ F)
-    M = wp.transpose(R) @ along
-    w = wp.inverse(wp.trace(S) * identity() - S) @ axial(wp.transpose(M) - M)
+    cof = cofactor(F)
+    J = F[0, 0] * cof[0, 0] + F[0, 1] * cof[0, 1] + F[0, 2] * cof[0, 2]
+    along = adj_ret @ F
+    turn = wp.transpose(R) @ along
+    S = wp.transpose(R) @ F
+    w = wp.inverse(wp.trace(S) * identity() - S) @ axial(wp.transpose(turn) - turn)
     pressure = wp.trace(adj_ret)
-    wp.adjoint[F] += (
-        along
-        + real(2.0) * theta[0] * (wp.transpose(adj_ret) @ D)
-        + R @ skew(w)
-        + theta[1] * (real(2.0) * J - real(1.0)) * pressure * cofactor(F)
-    )
-    wp.adjoint[theta] += params(real(2.0) * wp.ddot(D @ wp.transpose(F), adj_ret), J * (J - real(1.0)) * pressure)
+    wp.adjoint[F] += (real(2.0) * theta[0]) * (along + wp.transpose(adj_ret) @ D + R @ skew(w)) + (
+        theta[1] * (real(2.0) * J - real(1.0)) * pressure
+    ) * cof
+    wp.adjoint[theta] += params(real(2.0) * wp.ddot(D, along), J * (J - real(1.0)) * pressure)
 
 
 @numeric

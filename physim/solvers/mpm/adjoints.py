@@ -28,29 +28,30 @@ __all__ = [
     "p2g_adjoint",
 ]
 
-scatter = pull = None
+wide_history = scatter = pull = rise = None
 
 
 def blank(
     first: int,
     flows: int,
-    columns_h: int,
     adj_x: wp.array(dtype=vec3),
     adj_F: wp.array(dtype=mat33),
-    adj_h: wp.array2d(dtype=real),
+    adj_h: wp.array(dtype=wide_history),
 ):
     """Zero the cotangents that are added to; that of F is, where a return mapping has its adjoint before G2P."""
     p = first + wp.tid()
     adj_x[p] = vec3()
     if flows != 0:
         adj_F[p] = mat33()
-    for j in range(columns_h):
-        adj_h[p, j] = real(0.0)
+    adj_h[p] = wide_history()
 
 
 def g2p_adjoint(
     x: wp.array(dtype=vec3),
+    v: wp.array(dtype=vec3),
     F: wp.array(dtype=mat33),
+    v_out: wp.array(dtype=vec3),
+    C_out: wp.array(dtype=mat33),
     grid_v: wp.array(dtype=vec4),
     grid_u: wp.array(dtype=vec4),
     shift: wp.array(dtype=vec3),
@@ -90,11 +91,10 @@ def g2p_adjoint(
         g_C = g_C + dt * (adj_F_out[p] @ wp.transpose(F[p]))
     g_B = scale * g_C
     scatter(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, table, adj_grid_v)
-    sums = pull(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, table, grid_v)
-    back = sums[4] - wp.transpose(g_B) @ sums[0]
+    back = rise(at, g_vel, g_B, real(0.0), origin, per_dx, columns, width, table, grid_v)
+    vel = v_out[p]
     if wp.static(STRAIN == 1):
-        C = scale * wp.matrix_from_cols(sums[1], sums[2], sums[3])
-        adj_F[p] = adj_F_out[p] + dt * (wp.transpose(C) @ adj_F_out[p])
+        adj_F[p] = adj_F_out[p] + dt * (wp.transpose(C_out[p]) @ adj_F_out[p])
     if wp.static(BLEND == 0):
         adj_v[p] = vec3()
     if wp.static(BLEND == 1):
@@ -103,6 +103,9 @@ def g2p_adjoint(
         scatter(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, table, adj_grid_u)
         lost = pull(at, -own, mat33(), real(0.0), origin, per_dx, columns, width, table, grid_u)
         back = back + lost[4]
+        vel = vel - blend * (v[p] - lost[0])
+    # The levers of all nodes shorten alike as x grows.
+    back = back - wp.transpose(g_B) @ vel
     # In 2D no lever arm along z exists, and z moves nothing.
     adj_x[p] = adj_x[p] + g_x + vec3(back[0], back[1], real(DIM - 2) * back[2])
 

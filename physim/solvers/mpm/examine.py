@@ -32,9 +32,10 @@ FAILURES = (
 
 
 @cache
-def examine_kernel(precision: Precision) -> Any:
-    """The check in one precision."""
-    return kernel(examine, precision, module="physim_mpm_examine", differentiable=False)
+def examine_kernel(precision: Precision, wide: int) -> Any:
+    """The check in one precision, for models whose widest history is `wide`."""
+    bound = {"wide_history": precision.vector(wide)}
+    return kernel(examine, precision, module=f"physim_mpm_examine_{wide}", differentiable=False, **bound)
 
 
 def needs_volume(material: Material) -> bool:
@@ -56,7 +57,7 @@ class Record:
 
     def __init__(self, model: Model, worlds: int, precision: Precision, device: Any) -> None:
         self._model, self._worlds, self._device = model, worlds, device
-        self._examine_kernel = examine_kernel(precision)
+        self._examine_kernel = examine_kernel(precision, max(1, model.history_size))
         self._positive = [int(needs_volume(m)) for m in model.materials]
         self.status = wp.full(len(FAILURES), value=_NEVER, dtype=wp.int64, device=device)
 

@@ -15,9 +15,10 @@ import warp as wp
 from physim.numeric import mat33, numeric, real, vec3, vec4
 
 # Bound when a kernel is built: dimensions, kind of transfer, whether an axis is periodic, whether there are several
-# worlds, whether g2p updates F, the sizes and functions of a law, and the loops over the stencil.
-DIM, BLEND, PERIODIC, WORLDS, STRAIN, PARAMS, HISTORY = 3, 0, 0, 0, 1, 0, 0
-params = history = stress_of = project_of = scatter = gather = None
+# worlds, whether g2p updates F, the sizes and functions of a law, the widest history of the model's laws, and the loops
+# over the stencil. All arrays have one axis: for others Warp compiles loops that look up strides.
+DIM, BLEND, PERIODIC, WORLDS, STRAIN, HISTORY = 3, 0, 0, 0, 1, 0
+params = history = wide_history = stress_of = project_of = scatter = gather = None
 
 
 @numeric
@@ -35,8 +36,8 @@ def first_node(s: real) -> int:
 def stress(
     F: wp.array(dtype=mat33),
     C: wp.array(dtype=mat33),
-    h: wp.array2d(dtype=real),
-    theta: wp.array2d(dtype=real),
+    h: wp.array(dtype=wide_history),
+    theta: wp.array(dtype=params),
     first: int,
     row: int,
     stride: int,
@@ -45,13 +46,10 @@ def stress(
     """Kirchhoff stress tau [Pa] of particles of one body from F, the velocity gradient and the history."""
     i = wp.tid()
     p = first + i
-    parameters = params()
-    for j in range(PARAMS):
-        parameters[j] = theta[(row + i) * stride, j]
     past = history()
     for j in range(HISTORY):
-        past[j] = h[p, j]
-    tau[p] = stress_of(F[p], C[p], past, parameters)
+        past[j] = h[p][j]
+    tau[p] = stress_of(F[p], C[p], past, theta[(row + i) * stride])
 
 
 def p2g(
@@ -168,31 +166,31 @@ def g2p(
 
 def project(
     F: wp.array(dtype=mat33),
-    h: wp.array2d(dtype=real),
+    h: wp.array(dtype=wide_history),
     C_out: wp.array(dtype=mat33),
-    theta: wp.array2d(dtype=real),
+    theta: wp.array(dtype=params),
     first: int,
     row: int,
     stride: int,
     dt: real,
     F_out: wp.array(dtype=mat33),
-    h_out: wp.array2d(dtype=real),
+    h_out: wp.array(dtype=wide_history),
 ):
     """Return mapping: F and history after plastic or viscous flow from F_trial = (I + dt C) F."""
     i = wp.tid()
     p = first + i
-    parameters = params()
-    for j in range(PARAMS):
-        parameters[j] = theta[(row + i) * stride, j]
     past = history()
     for j in range(HISTORY):
-        past[j] = h[p, j]
+        past[j] = h[p][j]
     step = dt * C_out[p]
     f = wp.identity(n=3, dtype=real) + step
-    F_new, now = project_of(F[p] + step @ F[p], past, f, parameters, dt)
+    F_new, now = project_of(F[p] + step @ F[p], past, f, theta[(row + i) * stride], dt)
     F_out[p] = F_new
-    for j in range(HISTORY):
-        h_out[p, j] = now[j]
+    if wp.static(HISTORY > 0):
+        kept = wide_history()
+        for j in range(HISTORY):
+            kept[j] = now[j]
+        h_out[p] = kept
 
 
 def examine(
@@ -200,7 +198,7 @@ def examine(
     v: wp.array(dtype=vec3),
     C: wp.array(dtype=mat33),
     F: wp.array(dtype=mat33),
-    h: wp.array2d(dtype=real),
+    h: wp.array(dtype=wide_history),
     start: int,
     size: int,
     each: int,
@@ -224,7 +222,7 @@ def examine(
     if not wp.isfinite(F[p]):
         report(status, 6, substep, p)
     for j in range(columns):
-        if not wp.isfinite(h[p, j]):
+        if not wp.isfinite(h[p][j]):
             report(status, 7, substep, p)
     if positive != 0 and wp.determinant(F[p]) <= real(0.0):
         report(status, 8, substep, p)

@@ -31,16 +31,27 @@ NEVER = 2**31 - 1
 
 @cache
 def transfer_kernels(
-    precision: Precision, dim: int, colliders: tuple[int, ...], *, images: int, blend: bool, several: bool
+    precision: Precision,
+    dim: int,
+    colliders: tuple[int, ...],
+    *,
+    images: int,
+    blend: bool,
+    several: bool,
+    wide: int = 1,
 ) -> dict[str, wp.Kernel]:
-    """P2G, grid update and G2P, and the adjoints of the transfers, for one kind of model."""
+    """P2G, grid update and G2P, and the adjoints of the transfers, for one kind of model.
+
+    `wide` is the widest history of the model's laws.
+    """
     periodic, kind = int(images == 3), "aflip" if blend else "apic"
     sizes = {"DIM": dim, "BLEND": int(blend), "WORLDS": int(several)}
     particles = {"PERIODIC": periodic} | sizes | stencil_functions(precision, dim)
+    particles["wide_history"] = precision.vector(wide)
     worlds = "_worlds" if several else ""
     made = {}
     for strain in (0, 1):
-        module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}{worlds}"
+        module = f"physim_mpm_{dim}d_{kind}_{periodic}{strain}{worlds}_{wide}"
         both = (kernels.p2g, adjoints.p2g_adjoint, grid.clear, grid.merge, adjoints.blank)
         for source in (kernels.g2p, adjoints.g2p_adjoint, *(both if strain else ())):
             name = source.__name__ + ("" if strain else "_only")
@@ -59,16 +70,15 @@ def transfer_kernels(
 
 
 @cache
-def law_kernels(laws: Composition, precision: Precision) -> dict[str, wp.Kernel]:
+def law_kernels(laws: Composition, precision: Precision, wide: int) -> dict[str, wp.Kernel]:
     """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
-    size, history = len(laws.names), laws.history_size
     bound = {
-        "params": precision.vector(size),
-        "history": precision.vector(max(1, history)),
-        "PARAMS": size,
-        "HISTORY": history,
+        "params": precision.vector(len(laws.names)),
+        "history": precision.vector(max(1, laws.history_size)),
+        "wide_history": precision.vector(wide),
+        "HISTORY": laws.history_size,
     }
-    module = "physim_law_" + laws.name
+    module = f"physim_law_{wide}_{laws.name}"
     stress_of, project_of = laws.stress_function(precision), laws.project_function(precision)
     return {
         "stress": kernel(kernels.stress, precision, module=module, stress_of=stress_of, **bound),
@@ -115,10 +125,11 @@ class Workspace:
         shapes = tuple(int(c.kind) for c in model.colliders)
         self.periodic = any(space.periodic)
         self.images = 3 if self.periodic else 2 if model.walls else 1
+        self.wide = max(1, model.history_size)
         self.kernels = transfer_kernels(
-            p, space.dim, shapes, images=self.images, blend=self.blend, several=worlds.count > 1
+            p, space.dim, shapes, images=self.images, blend=self.blend, several=worlds.count > 1, wide=self.wide
         )
-        self.laws = [law_kernels(m.laws, p) for m in model.materials]
+        self.laws = [law_kernels(m.laws, p, self.wide) for m in model.materials]
         widths = [model.materials[b.material].history_size for b in model.bodies]
         self._unwritten = any(w < model.history_size for w in widths)
         self.flows = [model.materials[b.material].inelastic is not None for b in model.bodies]
@@ -158,8 +169,9 @@ class Workspace:
         self._bound: dict[str, Any] = {}
         self._bound_to: tuple[Layout | FixedLayout, float] | None = None
         self._fixed: FixedLayout | None = None
+        thetas = {f"theta_{i}": p.vector(len(m.laws.names)) for i, m in enumerate(model.materials)}
         motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
-        self.input_types = {"gravity": p.vec3, **motion, **{f"theta_{i}": p.real for i in range(len(self.laws))}}
+        self.input_types = {"gravity": p.vec3, **motion, **thetas}
         self.inputs = self.grads = Buffers({}, {})
         self._left: tuple[Tensor, int, Layout] | None = None
 
@@ -170,8 +182,8 @@ class Workspace:
 
     def take_state(self) -> Buffers:
         """Memory for one state."""
-        columns = max(1, self.model.history_size)
-        shapes = {"x": (self.n, 3), "v": (self.n, 3), "C": (self.n, 3, 3), "F": (self.n, 3, 3), "h": (self.n, columns)}
+        n = self.n
+        shapes = {"x": (n, 3), "v": (n, 3), "C": (n, 3, 3), "F": (n, 3, 3), "h": (n, self.wide)}
         found = self._take(shapes, self.state_types)
         if self._unwritten:
             # A body's law writes only its own columns of a history that another body has made wider.
@@ -218,7 +230,7 @@ class Workspace:
     def state_types(self) -> dict[str, Any]:
         """Warp types of the state."""
         p = self.precision
-        return {"x": p.vec3, "v": p.vec3, "C": p.mat33, "F": p.mat33, "h": p.real}
+        return {"x": p.vec3, "v": p.vec3, "C": p.mat33, "F": p.mat33, "h": p.vector(self.wide)}
 
     @property
     def nodes(self) -> Buffers:
@@ -293,7 +305,7 @@ class Workspace:
             return theta, self.inputs.arrays[f"theta_{self.model.bodies[index].material}"]
         start, stop = self.worlds.ranges[index]
         made = theta.new_empty(stop - start, theta.shape[1])
-        return made, to_warp(made, self.precision.real)
+        return made, to_warp(made, self.precision.vector(theta.shape[1]))
 
     def _arguments(self, layout: Layout | FixedLayout, dt: float) -> dict[str, Any]:
         p, order = self.precision, layout.order
@@ -317,7 +329,6 @@ class Workspace:
             "first": 0,
             "row": 0,
             "stride": 0,
-            "columns_h": self.model.history_size,
             "gravities": int(self.inputs.tensors["gravity"].shape[0] > 1),
         }
 

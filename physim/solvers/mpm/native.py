@@ -1,4 +1,4 @@
-"""The three loops over a particle's stencil in plain C++: `scatter`, `gather`, and the adjoint of both, `pull`.
+"""The loops over a particle's stencil in plain C++: `scatter`, `gather`, and the adjoint of both, `pull` and `rise`.
 
 A node is four numbers, a vector and a scalar, and a stencil row is three neighbouring nodes along the row axis: one
 vector register of 16 numbers, of which the last four have no weight. Written on whole rows, a transfer is 9 rows of a
@@ -123,19 +123,25 @@ for (int i = 0; i < 3; ++i) {{
 """
 
 # Sums over r come last: the rows are weighted along r once, and their three nodes added up.
-_MOMENTS = """
-row m_0 = {{}}, m_a = {{}}, m_b = {{}};
+_ROWS = """
+{BEGIN}
 for (int i = 0; i < 3; ++i) {{
     row t = {{}}, u = {{}};{START}
     for (int j = 0; j < NB; ++j) {{
         const row v = LOAD(nodes + 4 * (long long)column[i * width + j]);
         t = t + v * w[B][j];
         u = u + v * (w[B][j] * d[B][j]);{INNER}
-    }}
+    }}{OUTER}
+}}
+"""
+_SUMS = {
+    "BEGIN": "row m_0 = {}, m_a = {}, m_b = {};",
+    "OUTER": """
     m_0 = m_0 + t * w[A][i];
     m_a = m_a + t * (w[A][i] * d[A][i]);
-    m_b = m_b + u * w[A][i];{OUTER}
-}}
+    m_b = m_b + u * w[A][i];""",
+}
+_MOMENTS = """
 m_0 = m_0 * w_r;
 m_a = m_a * w_r;
 m_b = m_b * w_r;
@@ -152,6 +158,7 @@ for (int c = 0; c < 3; ++c) {{
 
 # The gradient of the weights needs, beside the sums t over w and u over w d along b, those over the slopes.
 _RISE = {
+    "BEGIN": "row h_a = {}, h_b = {}, h_r = {};",
     "START": " row e = {}, f = {};",
     "INNER": """
         e = e + v * s[B][j];
@@ -164,11 +171,12 @@ _RISE = {
     h_b = h_b + (e * k_i + f * k_b) * w[A][i];""",
 }
 
-_PULL = """
+_SLOPE = """
 const row4 r_a = FOLD(h_a * w_r), r_b = FOLD(h_b * w_r), r_r = FOLD(h_r * along(s[R]));
-out.data[4][A] = r_a[0] + r_a[1] + r_a[2] + r_a[3];
-out.data[4][B] = r_b[0] + r_b[1] + r_b[2] + r_b[3];
-out.data[4][R] = r_r[0] + r_r[1] + r_r[2] + r_r[3];
+number slope[3];
+slope[A] = r_a[0] + r_a[1] + r_a[2] + r_a[3];
+slope[B] = r_b[0] + r_b[1] + r_b[2] + r_b[3];
+slope[R] = r_r[0] + r_r[1] + r_r[2] + r_r[3];
 """
 
 _END = """
@@ -226,21 +234,38 @@ def pull(
     return PULLED()
 
 
+def rise(
+    x: vec3,
+    q: vec3,
+    K: mat33,
+    m: real,
+    origin: vec3,
+    per_dx: real,
+    columns: wp.array(dtype=wp.int32),
+    width: int,
+    place: int,
+    grid: wp.array(dtype=vec4),
+):
+    """Row 4 of `pull` alone."""
+    return vec3()
+
+
 @cache
 def stencil_functions(precision: Precision, dim: int) -> dict[str, Any]:
-    """`scatter`, `gather` and `pull` as Warp functions."""
+    """`scatter`, `gather`, `pull` and `rise` as Warp functions."""
     a, b, r = AXES[dim]
     words = {"REAL": "float" if precision.name == "f32" else "double", "A": a, "B": b, "R": r}
     words |= {"NB": 3 if dim == 3 else 1}
     names = precision.names() | {"SUMS": precision.matrix(4, 3), "PULLED": precision.matrix(5, 3)}
     start = _ROW + _STENCIL
+    none = {"BEGIN": "", "START": "", "INNER": "", "OUTER": ""}
+    both = {key: _SUMS.get(key, "") + text for key, text in _RISE.items()}
+    pulled = _SLOPE + "for (int c = 0; c < 3; ++c) out.data[4][c] = slope[c];"
     texts = {
         scatter: (start + _AFFINE + _SCATTER + _END, {}),
-        gather: (start + _MOMENTS + _END + "return out;", {"START": "", "INNER": "", "OUTER": "", "ROWS": 4}),
-        pull: (
-            start + _AFFINE + "row h_a = {{}}, h_b = {{}}, h_r = {{}};" + _MOMENTS + _PULL + _END + "return out;",
-            _RISE | {"ROWS": 5},
-        ),
+        gather: (start + _ROWS + _MOMENTS + _END + "return out;", none | _SUMS | {"ROWS": 4}),
+        pull: (start + _AFFINE + _ROWS + _MOMENTS + pulled + _END + "return out;", both | {"ROWS": 5}),
+        rise: (start + _AFFINE + _ROWS + _SLOPE + _END + "return {{slope[0], slope[1], slope[2]}};", _RISE),
     }
     made = {}
     for stub, (text, extra) in texts.items():

@@ -102,7 +102,7 @@ class Backward:
         self._work, self._layout, self._forward = work, layout, forward
         self.theta = [_theta_cotangents(work, layout, i) for i in range(len(work.model.bodies))]
         p = work.precision
-        self._theta_arrays = [[to_warp(row, p.real) for row in rows] for rows in self.theta]
+        self._theta_arrays = [[to_warp(row, p.vector(row.shape[-1])) for row in rows] for rows in self.theta]
         arrays, nodes = work.scratch.arrays, work.node_arrays()
         blank = work.take_state()
         adj_in = {n: blank.arrays[n] for n in _STATE}
