@@ -257,6 +257,7 @@ def test_laws_with_native_parts_compile_for_a_gpu(names: tuple[str, ...], tmp_pa
     wp.init()
     if not getattr(wp._src.context.runtime, "is_cuda_enabled", False):
         pytest.skip("this Warp was built without CUDA: its compiler is absent")
-    made = law_kernels(Composition(*(LAWS[n] for n in names)), F32, 1)
+    laws: list[Any] = [LAWS[n] for n in names]
+    made = law_kernels(Composition(*laws), F32, 1)
     wp.compile_aot_module(made["stress"].module, arch=80, module_dir=tmp_path, use_ptx=True)
     assert ".visible .entry" in "".join(f.read_text() for f in tmp_path.glob("*.ptx"))
