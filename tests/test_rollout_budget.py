@@ -77,22 +77,23 @@ def test_the_plan_is_what_happens(states: int, every: int, monkeypatch: pytest.M
 
 
 def test_what_the_budget_leaves_keeps_the_last_segments() -> None:
-    plans = [plan_memory(1, 10_000, 1000, states * 1000, CPU) for states in (250, 1000, 5000, 9000)]
+    plans = [plan_memory(1, 10_000, 1000, states * 1000, CPU) for states in (230, 1000, 5000, 9000)]
     assert [p.levels for p in plans] == [0, 0, 0, 0]
     assert all(p.bytes <= p.budget for p in plans)
     passes = [p.passes for p in plans]
     assert passes[0] == pytest.approx(1.99) and passes == sorted(passes, reverse=True) and passes[-1] < 1.2
-    assert len({p.length for p in plans}) == 1
+    # Longer segments where there is memory for them, and otherwise the same ones.
+    assert [p.length for p in plans] == [100, 200, 200, 200]
 
 
 def test_what_is_kept_changes_no_bit() -> None:
     """With "auto" it follows the free memory, which a result must not depend on."""
     found = []
-    for states in (60, 100, 140):
+    for states in (80, 120, 160):
         sim, v = block()
         start = sim.initial_state().replace(v=v)
         path = rollout(sim, start, dt=1e-3, steps=200, every=200, memory=states * start.bytes())
-        assert path.stats["levels"] == 0 and path.stats["segment"] == 14
+        assert path.stats["levels"] == 0 and path.stats["segment"] == 25
         path.final.x.square().sum().backward()
         found.append((path.stats["passes"], v.grad))
     assert found[0][0] > found[1][0] > found[2][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,9 @@ SHARE = 0.25
 """Share of the free memory that `memory="auto"` may fill before it goes through the whole rollout once more."""
 DEEPEST = 4
 """Levels of groups; each costs one more forward pass, and beyond this the least memory hardly falls."""
+STRETCHES = (2.0, 1.0)
+"""Lengths of segments over that which needs least memory, the preferred one first: what a segment costs by itself, as
+much as about three substeps, falls with their number, and a quarter more memory halves it."""
 ALONGSIDE = 8
 """States beside the kept ones: a substep's two ends, their cotangents, and what flows between segments."""
 COPIES = 2
@@ -128,8 +132,8 @@ def plan_memory(
         number = frames + jumps
         return told(True, every, 0, 1, everything, segments=number, kept=number)
     plans = []
-    for levels in range(DEEPEST + 1):
-        length = max(1, min(every, round(steps ** (1.0 / (levels + 2)))))
+    for levels, stretch in itertools.product(range(DEEPEST + 1), STRETCHES):
+        length = max(1, min(every, round(stretch * steps ** (1.0 / (levels + 2)))))
         length = math.ceil(every / math.ceil(every / length))
         segments = frames * math.ceil(every / length) + jumps
         group = max(1, math.ceil(segments ** (1.0 / (levels + 1)) - 1e-9))

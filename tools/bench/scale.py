@@ -107,7 +107,7 @@ class Bench:
         from physim.speed.cube import Cube, lattice
 
         for count in (1, 2) if self.quick else (1, 8, 64, 256):
-            substeps = 4 if self.quick else max(10, 100 // count)
+            substeps = 4 if self.quick else 20
             cube = Cube("jelly", lattice(216 if self.quick else 2000), threads=self.threads, worlds=count)
             row = self.row("worlds", f"{count}", cube, substeps, self.threads) | {"worlds": count}
             for kind in ("forward", "gradient"):
