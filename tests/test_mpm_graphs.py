@@ -97,6 +97,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fast, with many layouts": {"speed": 30.0},
     "torn apart, so that nodes outgrow their memory": {"speed": 5.0, "spread": 90.0},
     "two materials": {"two": True},
+    "two fast materials": {"two": True, "speed": 20.0},
     "blended": {"blend": 0.5},
     "worlds": {"worlds": 2},
     "single precision": {"dtype": torch.float32},
@@ -169,3 +170,61 @@ def test_gradients_that_are_not_finite_name_substep_and_term() -> None:
     final = rollout(solver, state.replace(v=v), dt=DT, steps=40).final
     with pytest.raises(GradientError, match="the loss"):
         (final.x.sum() * float("inf")).backward()
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_flow_goes_on_right_after_a_stray_where_no_state_is_kept(graphs: bool) -> None:
+    """Launches after the substep in which somebody strayed must leave the state that follows it alone."""
+    ends = []
+    for recorded_too in (False, graphs):
+        solver, _ = block(20.0, two=True, graphs=recorded_too)
+        with torch.no_grad():
+            ends.append(rollout(solver, solver.initial_state(), dt=DT, steps=90, every=90).final)
+    for name in ("x", "F", "h"):
+        first, second = (getattr(e, name) for e in ends)
+        assert float((first - second).abs().max()) < 1e-10 * float(first.abs().max())
+
+
+def test_nothing_is_allocated_while_launches_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from physim.bridge import Pool
+
+    busy: list[bool] = []
+    take, make = Pool.take, launch.Recording.__init__
+
+    def careful(self: Pool, *args: Any) -> Any:
+        assert not busy
+        return take(self, *args)
+
+    def marked(self: launch.Recording, *args: Any) -> None:
+        busy.append(True)
+        make(self, *args)
+        busy.pop()
+
+    monkeypatch.setattr(Pool, "take", careful)
+    monkeypatch.setattr(launch.Recording, "__init__", marked)
+    options: dict[str, Any]
+    for options in ({"two": True}, {"worlds": 2}):
+        run(*block(graphs=True, **options), 70, 35, 4e5)
+
+
+def test_several_kept_segments_are_recorded_once(recorded: list[str]) -> None:
+    solver, material = block(graphs=True)
+    run(solver, material, 96, 16)
+    once = recorded.count("recorded")
+    run(solver, material, 96, 16)
+    assert recorded.count("recorded") == once
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+def test_a_backward_pass_after_a_failure_is_right(graphs: bool) -> None:
+    """What was saved before the failure has its gradient, also where states are recomputed."""
+    found = []
+    for steps in (640, 160):
+        solver, _ = block(graphs=graphs)
+        state = solver.initial_state()
+        v = (state.v + torch.tensor([40.0, 30.0, 0.0], dtype=torch.float64)).requires_grad_()
+        path = rollout(solver, state.replace(v=v), dt=DT, steps=steps, every=80, memory=2e5, strict=False)
+        assert (path.failure is not None) == (steps == 640)
+        path.saved[1].square().sum().backward()
+        found.append(v.grad)
+    assert float((found[0] - found[1]).abs().max()) < 1e-12 * float(found[1].abs().max())

@@ -235,3 +235,48 @@ def test_shapes_that_fit_no_world_are_refused() -> None:
     model.materials[0].set(E=torch.full((B + 1,), 1e4, dtype=torch.float64))
     with pytest.raises(InputError, match=r"parameters of 'jelly'.*3 \(one per world\)"):
         solver.step(solver.initial_state(), None, DT)
+
+
+def test_a_dropped_world_stays_dropped() -> None:
+    model, x = scene(2, torch.tensor(STIFFNESS, dtype=torch.float64))
+    v = torch.zeros(B, *x.shape, dtype=torch.float64)
+    v[0, :, 0] = 1500.0
+    v.requires_grad_()
+    solver = SolverMPM(model, x, v, worlds=B, drop_failed=True)
+    first = rollout(solver, solver.initial_state(), dt=DT, steps=4, every=2)
+    assert first.failures[0].substep == 0
+    second = rollout(solver, first.final, dt=DT, steps=20, every=5)
+    assert not second.failures
+    forces = solver.collider_forces(second.final, DT)
+    assert bool(forces[0].isnan().all()) and bool(forces[1:].isfinite().all())
+    solver.split(second.final.x)[1:].square().sum().backward()
+    assert v.grad is not None and bool(v.grad.isfinite().all())
+
+
+def test_a_late_failure_is_counted_from_the_start_of_the_rollout() -> None:
+    model, x = scene(2, 1e4)
+    v = torch.zeros(B, *x.shape, dtype=torch.float64)
+    v[2, :, 0] = 60.0
+    solver = SolverMPM(model, x, v, worlds=B, drop_failed=True)
+    path = rollout(solver, solver.initial_state(), dt=DT, steps=120, every=5)
+    assert 10 < path.failures[2].substep < 120
+    assert path.failures[2].t == pytest.approx(path.failures[2].substep * DT)
+
+
+def test_rows_that_may_mean_two_things_are_refused() -> None:
+    model, x = scene(2, 1e4)
+    n = model.bodies[0].stop
+    model.materials[0].set(E=torch.full((n,), 1e4, dtype=torch.float64))
+    solver = SolverMPM(model, x, worlds=n)
+    with pytest.raises(InputError, match="one per world or one per particle"):
+        solver.step(solver.initial_state(), None, DT)
+
+
+def test_inference_mode_and_models_without_colliders() -> None:
+    model, x = scene(2, 1e4)
+    bare = Model(model.grid, model.vol0, list(model.materials), bodies=model.bodies)
+    solver = SolverMPM(bare, x, worlds=2)
+    with torch.inference_mode():
+        end = rollout(solver, solver.initial_state(), dt=DT, steps=6, every=2).final
+    assert bool(end.x.isfinite().all())
+    assert solver.collider_forces(solver.initial_state(), DT).shape == (2, 0, 3)

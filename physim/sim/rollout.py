@@ -116,6 +116,9 @@ def rollout(
     then = (solver.model.gravity, values_of(solver.model) if plan and plan.levels else [])
     run = _Run(solver, dt, steps, every, state.t, control, take, plan, *then, offload)  # type: ignore[attr-defined]
     book = _Book(progress, [state.t], [take(state)])  # type: ignore[attr-defined]
+    # Failures of worlds that the solver drops, if it does.
+    dropped = getattr(solver, "failures", {})
+    dropped.clear()
     began = time.perf_counter()
     state = run.span(state, run.segments(), plan.levels if plan else 0, book)
     failure = book.error if isinstance(book.error, RolloutFailure) else None
@@ -132,7 +135,8 @@ def rollout(
         "kept_bytes": plan.bytes if plan else 0,
         "memory": plan.budget if plan else 0,
     }
-    return Trajectory(book.times, book.saved, state, failure.status if failure else Status.OK, failure, stats)
+    status = failure.status if failure else Status.OK
+    return Trajectory(book.times, book.saved, state, status, failure, dict(dropped), stats)
 
 
 def rollout_memory(
@@ -278,7 +282,10 @@ class _Run:
     def segment(self, state: Any, start: int, count: int, book: _Book | None) -> Any:
         """Run one segment and record its end if a record is due."""
         keep = self.plan is not None and (self.plan.keep or start >= self.kept_from)
+        dropped = getattr(self.solver, "failures", {})
+        before = set(dropped)
         state = self.solver.advance(state, self.control_at(start), self.dt, count, keep=keep)
+        dropped.update({w: f.after(start) for w, f in dropped.items() if w not in before})
         done = start + count
         state = state.replace(t=self.t0 + done * self.dt)
         entry = self.take(state) if done % self.every == 0 else None

@@ -78,6 +78,7 @@ class Trajectory:
         final: the last state.
         status: how it ended.
         failure: the failure, if any.
+        failures: that of each world that has been dropped on the way.
         stats: substeps, dt [s], wall time [s], kept states, memory [bytes].
     """
 
@@ -86,4 +87,5 @@ class Trajectory:
     final: Any
     status: Status = Status.OK
     failure: RolloutFailure | None = None
+    failures: dict[int, RolloutFailure] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)

@@ -69,23 +69,11 @@ class Record:
         """Whether anything has been noted; waits for the device."""
         return bool((self.status.numpy() != _NEVER).any())
 
-    def take(self) -> np.ndarray:
-        """Everything noted so far, which is forgotten."""
-        noted = self.status.numpy().copy()
-        self.clear()
-        return noted
-
-    def note(self, noted: np.ndarray, substep: int) -> None:
-        """Note again what `take` returned about one substep."""
-        found = np.where(noted // 2**32 == substep, noted, _NEVER)
-        if (found != _NEVER).any():
-            self.status.assign(found)
-
     def settle(self, last: Arrays, count: int, replay: Replay, dt: float, t: float) -> None:
         """Raise `RolloutFailure` for the first of `count` substeps of `dt` [s] from time `t` [s] that failed.
 
-        The whole state is examined at the end of the segment only; where something is wrong, the segment is run again
-        with an examination after each substep.
+        The whole state is examined at the end of the segment only; where something is wrong, `replay` runs the segment
+        again and gives the state at the start and after each substep, before it runs the next.
         """
         self._examine(last, count - 1)
         found = self._first()

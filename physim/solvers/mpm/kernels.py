@@ -142,6 +142,7 @@ def g2p(
             report(status, 2, substep, order[p])
         else:
             report(status, 0, substep, order[p])
+            wp.atomic_min(stray, 0, substep)
     moved = x[p] + dt * vel
     x_out[p] = moved
     if wp.static(PERIODIC == 1):
@@ -173,10 +174,14 @@ def project(
     row: int,
     stride: int,
     dt: real,
+    substep: int,
+    stray: wp.array(dtype=wp.int32),
     F_out: wp.array(dtype=mat33),
     h_out: wp.array(dtype=wide_history),
 ):
     """Return mapping: F and history after plastic or viscous flow from F_trial = (I + dt C) F."""
+    if stray[0] < substep:
+        return
     i = wp.tid()
     p = first + i
     past = history()

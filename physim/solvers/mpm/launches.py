@@ -22,7 +22,7 @@ from physim.sim.model import Model
 from physim.solvers.mpm import adjoints, grid, kernels
 from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
 from physim.solvers.mpm.examine import Record
-from physim.solvers.mpm.layout import SLABS, FixedLayout, Layout
+from physim.solvers.mpm.layout import ROOM, SLABS, FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
 from physim.solvers.mpm.worlds import Worlds
 
@@ -206,12 +206,17 @@ class Workspace:
     def leave(self, x: Tensor, layout: Layout) -> None:
         """Remember the positions at which a segment ended, and its layout if it still holds."""
         holds = (self.cpu or self.records) and int(self.stray.numpy()[0]) == NEVER
-        # Detached, because the graph of `x` holds this workspace.
-        self._left = (x.detach(), x._version, layout) if holds else None
+        # Detached, because the graph of `x` holds this workspace. Without versions nobody can tell whether `x` changes.
+        self._left = (x.detach(), x._version, layout) if holds and not x.is_inference() else None
 
     def resume(self, x: Tensor) -> Layout | None:
         """The layout of the segment that ended at these positions."""
-        if self._left is None or self._left[0].data_ptr() != x.data_ptr() or self._left[1] != x._version:
+        if (
+            self._left is None
+            or x.is_inference()
+            or self._left[0].data_ptr() != x.data_ptr()
+            or self._left[1] != x._version
+        ):
             return None
         return self._left[2]
 
@@ -240,7 +245,8 @@ class Workspace:
     def _grow(self, nodes: int) -> None:
         if nodes + 4 <= self.capacity:
             return
-        self.capacity = int(1.2 * nodes) + 4
+        # A layout at fixed addresses has its room already.
+        self.capacity = (nodes if self.records else int(ROOM * nodes)) + 4
         self._bound_to = None
         self.pool.clear()
         fields = ["grid_v", "adj_grid", "adj_grid_v", "odd_grid"]

@@ -36,6 +36,8 @@ SLABS = 8
 """Most slabs."""
 BLOCK = 256
 """Nodes whose cotangents of gravity are summed one after the other, whatever the threads."""
+ROOM = 1.2
+"""Nodes that memory is taken for, as a multiple of those of the first layout that needs more."""
 _NOWHERE = 2**30
 
 
@@ -58,6 +60,7 @@ class Layout:
         grid: the grid.
         slabs: most slabs; 1 where threads do not matter.
         worlds: number of worlds, one after the other in the user's order.
+        whole: let the table of columns cover the whole grid, so that its size does not change from layout to layout.
 
     Attributes:
         change: rows of `x` in the new order, (n,).
@@ -77,6 +80,7 @@ class Layout:
         *,
         slabs: int = SLABS,
         worlds: int = 1,
+        whole: bool = False,
     ) -> None:
         n, device = x.shape[0], x.device
         user = torch.arange(n, device=device) if order is None else order
@@ -89,8 +93,11 @@ class Layout:
         base = torch.floor(s - turns * shape - 0.5).to(torch.int64)
         if grid.dim == 2:
             base[:, 2] = 0
-        # The table of columns reaches as far as the material does, whatever the size of the grid.
-        first, last = (t.tolist() for t in torch.aminmax(base, dim=0))
+        if whole:
+            first, last = [0, 0, 0], [size - 1 for size in grid.shape]
+        else:
+            # The table of columns reaches as far as the material does, whatever the size of the grid.
+            first, last = (t.tolist() for t in torch.aminmax(base, dim=0))
         self.height = last[a] - first[a] + 1 + LOW + HIGH
         self.width = last[b] - first[b] + 1 + LOW + HIGH if grid.dim == 3 else 1
         self.low_a, self.low_b = LOW - first[a], LOW - first[b] if grid.dim == 3 else 0
@@ -183,14 +190,18 @@ class Layout:
 class FixedLayout:
     """A layout at addresses that stay, with room for more nodes: launches bound to it serve one layout after another.
 
-    Nodes beyond those of the present layout have no column, and kernels leave them alone. There is one slab.
+    Nodes beyond those of the present layout have no column, and kernels leave them alone. There is one slab, and one
+    thread for all worlds.
 
     Args:
-        layout: the first layout.
+        layout: the first layout; its table, and those of all that follow, cover the whole grid.
+
+    Attributes:
+        nodes: number of nodes that there is room for; the other attributes are those of `Layout`.
     """
 
     def __init__(self, layout: Layout) -> None:
-        self.nodes = 3 * layout.nodes // 2
+        self.nodes = int(ROOM * layout.nodes)
         self.lots, self.slabs, self.worlds, self.odd = layout.lots, layout.slabs, layout.worlds, layout.odd
         self.starts = [0] * layout.worlds + [self.nodes]
         self._same = ("columns", "column_low", "column_high", "home", "order", "places", "shift")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from physim.bridge import Arrays, Buffers, Probe, one_torch_thread, raise_if_bad
+from physim.errors import GradientError
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.launches import NEVER, Workspace
 from physim.solvers.mpm.layout import Layout
@@ -73,51 +74,65 @@ class MPMSegment:
             now = kept.track.state(kept.steps)
             out = {n: t[layout.inverse] for n, t in now.tensors.items()}
             last = Buffers(out, work.state_types)
+            if not keep or kept.steps < count or work.record.failed():
+                self._bound.tracks.give(work, kept.track)
+                kept.track = None
             work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
         work.leave(out["x"], layout)
-        if not keep:
-            self._bound.tracks.give(work, kept.track)
-            # A layout that goes on from an earlier segment cannot be made again from the state.
-            kept = _Kept({0: going_on}) if going_on else None
-        return out, kept
+        if keep:
+            return out, kept
+        # A layout that goes on from an earlier segment cannot be made again from the state.
+        return out, _Kept({0: going_on}) if going_on else None
 
     def _steps(
         self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor], count: int, kept: _Kept, *, keep: bool
     ) -> Layout:
         """Run the substeps from the first layout on; the last layout."""
+        for _ in self._walk(state, inputs, count, kept, keep=keep):
+            pass
+        return kept.layout_at(kept.steps - 1)
+
+    def _walk(
+        self,
+        state: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        count: int,
+        kept: _Kept,
+        *,
+        keep: bool,
+        each: bool = False,
+    ) -> Iterator[tuple[int, Layout]]:
+        """Run the substeps until all are done or something fails; the next substep and the layout at each look.
+
+        There is a look after `each` substep, or else as often as it takes to see a particle that has strayed, or a
+        failure, before much is done in vain.
+        """
         work, layout = self._work, kept.layouts[0]
         work.load(inputs)
         launches = self._launches(layout)
         track = kept.track = self._bound.tracks.take(work, count, keep=keep)
         work.sort(state, layout.order, track.state(0))
+        # The volume filter does not look whether somebody has strayed.
+        each = each or (work.cpu and not work.records) or launches.forward.filter is not None
         k = 0
         while True:
             track.follow(launches)
-            k = self._hold(launches, track, k, count)
+            work.stray.fill_(NEVER)
+            over = False
+            while k < count and not over:
+                stop = k + 1 if each else min(count, (k // CHECK + 1) * CHECK)
+                track.forward(k, stop, self._dt)
+                # Substeps after the one in which somebody strayed have not moved anyone.
+                strayed = int(work.stray.numpy()[0])
+                over = strayed < stop or work.record.failed()
+                kept.steps = k = min(stop, strayed + 1)
+                yield k, layout
             if k >= count or work.record.failed():
-                break
+                return
             now = track.state(k)
             layout = kept.layouts[k] = self._layout(now.tensors["x"], layout)
             now.load({n: t[layout.change] for n, t in now.tensors.items()})
             launches = self._launches(layout)
-        kept.steps = k
-        return layout
-
-    def _hold(self, launches: Substep, track: Track, k: int, count: int) -> int:
-        """Go on with one layout until a particle strays or something fails; the next substep."""
-        work = self._work
-        work.stray.fill_(NEVER)
-        # The volume filter does not look whether somebody has strayed.
-        often = (work.cpu and not work.records) or launches.forward.filter is not None
-        strayed = False
-        while k < count and not strayed:
-            stop = k + 1 if often else min(count, (k // CHECK + 1) * CHECK)
-            track.forward(k, stop, self._dt)
-            # Substeps after the one in which somebody strayed have not moved anyone.
-            first = int(work.stray.numpy()[0])
-            strayed = first < stop or work.record.failed()
-            k = min(stop, first + 1)
-        return k
 
     def _launches(self, layout: Layout) -> Substep:
         """The launches for a layout; those of the last one serve again where it lies at the same addresses."""
@@ -132,7 +147,8 @@ class MPMSegment:
             self._check(x)
         ranges = [(b.start, b.stop) for b in work.model.bodies]
         order = before.order if before else None
-        return Layout(x, order, ranges, work.model.grid, slabs=work.slab_limit, worlds=work.worlds.count)
+        options = {"slabs": work.slab_limit, "worlds": work.worlds.count, "whole": work.records}
+        return Layout(x, order, ranges, work.model.grid, **options)
 
     def _check(self, x: Tensor) -> None:
         """Raise `RolloutFailure` where a particle cannot be given a cell."""
@@ -161,15 +177,10 @@ class MPMSegment:
         work.record.clear()
         yield Buffers(dict(state), work.state_types).arrays
         kept = _Kept({0: self._layout(state["x"], None)})
-        self._steps(state, inputs, count, kept, keep=True)
-        noted, track = work.record.take(), kept.track
-        assert track is not None
-        for k in range(kept.steps):
-            work.record.note(noted, k)
-            # A state that has been sorted anew is in the order of its new layout.
-            inverse = kept.layout_at(k + 1).inverse
-            end = {n: t[inverse] for n, t in track.state(k + 1).tensors.items()}
-            yield Buffers(end, work.state_types).arrays
+        for k, layout in self._walk(state, inputs, count, kept, keep=False, each=True):
+            assert kept.track is not None
+            now = {n: t[layout.inverse] for n, t in kept.track.state(k).tensors.items()}
+            yield Buffers(now, work.state_types).arrays
 
     def backward(
         self,
@@ -199,12 +210,25 @@ class MPMSegment:
         if kept is None:
             kept = _Kept({0: self._layout(state["x"], None)})
         if kept.track is None:
+            work.record.clear()
             self._steps(state, inputs, count, kept, keep=True)
+            if kept.steps < count:
+                raise GradientError(
+                    f"substep {kept.steps - 1} of a segment fails when it is run again for the backward pass, but did "
+                    "not before: parameters have changed in between. Call backward first, or allow more memory."
+                )
         work.load(inputs)
+        # Adjoints of launches that look at it run all.
+        work.stray.fill_(NEVER)
         for tensor in work.grads.tensors.values():
             tensor.zero_()
         track, layout = kept.track, kept.layout_at(count - 1)
         assert track is not None
+        if probe:
+            # What an earlier sweep has left must not be blamed on this one.
+            for buffers in (track.end(0), track.end(1), work.nodes, work.scratch):
+                for tensor in buffers.tensors.values():
+                    tensor.zero_()
         end = track.end(count)
         end.load({n: None if g is None else g[layout.order] for n, g in given.items()})
         if probe:
@@ -232,6 +256,8 @@ class MPMSegment:
     def contact_forces(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
         """Force [N] of the material on each collider during the substep that starts at `state`, (c, 3)."""
         work = self._work
+        if not work.model.colliders:
+            return state["x"].new_zeros(work.worlds.count, 3)
         layout = self._layout(state["x"], None)
         work.load(inputs)
         forward = self._launches(layout).forward

@@ -17,7 +17,7 @@ from physim.sim.model import Grid, Model
 from physim.sim.state import Control, ParticleState
 from physim.sim.trajectory import RolloutFailure
 from physim.solvers.mpm.launches import Workspace
-from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.layout import ROOM, Layout
 from physim.solvers.mpm.segment import Bound, MPMSegment
 from physim.solvers.mpm.worlds import Worlds
 
@@ -48,9 +48,10 @@ class SolverMPM:
             segment on, which takes no part in gradients, and `failures` tells what happened. Otherwise a failure in
             one world is raised and ends them all.
         graphs: record runs of substeps once and repeat them without Python (CUDA graphs); unless given, on a GPU.
+            Only on the main thread, and not with a volume filter.
 
     Attributes:
-        failures: the failure of each world that has been dropped.
+        failures: the failure of each world that has been dropped; its substep is counted from the start of the rollout.
 
     Raises:
         InputError: shapes disagree, numbers are not finite, or particles start outside the grid.
@@ -112,12 +113,14 @@ class SolverMPM:
         """Largest safe substep [s]: wave speed, viscosity, and particles crossing cells."""
         dx = self.model.grid.dx
         limits, worlds = [], self.worlds
-        going = torch.isfinite(state.x.detach()).all(dim=1)
+        thetas = [m.theta().detach() for m in self.model.materials]
+        worlds.check_parameters(thetas)
+        going = torch.isfinite(state.x.detach()).all(dim=1) | (not self.drop_failed)
         for body in self.model.bodies:
             material = self.model.materials[body.material]
             use = worlds.of_body(going, body)
             F, C = (worlds.of_body(t.detach(), body)[use] for t in (state.F, state.C))
-            theta = worlds.spread_parameters(body, material.theta().detach())
+            theta = worlds.spread_parameters(body, thetas[body.material])
             theta = theta if theta.shape[0] == 1 else theta[use.cpu()]
             rate = largest_shear_rate(C)
             limits.append(stable_substep(material, F, dx, dim=self.model.grid.dim, theta=theta, rate=rate))
@@ -131,12 +134,14 @@ class SolverMPM:
         start, version, nodes = self._counted
         if start is None or start() is not state.x or version != state.x._version:
             ranges = [(b.start, b.stop) for b in self.model.bodies]
-            nodes = Layout(x, None, ranges, self.model.grid, worlds=self.worlds.count).nodes
+            living = self.worlds.living(x)
+            some = self.worlds.rows_of(living, x)
+            nodes = Layout(some, None, ranges, self.model.grid, worlds=len(living)).nodes if living else 0
             self._counted = (weakref.ref(state.x), state.x._version, nodes)
         sums = 2 if self._options["blend"] > 0 else 1
         # Sorted indices, cells and their inverses, once for several substeps.
         layout = 16 * x.shape[0]
-        return state.bytes() + int(1.2 * nodes + 4) * 4 * sums * x.element_size() + layout
+        return state.bytes() + int(ROOM * nodes + 4) * 4 * sums * x.element_size() + layout
 
     def particles(self, state: ParticleState) -> ParticleState:
         """The state itself."""
@@ -175,7 +180,7 @@ class SolverMPM:
                 if not living:
                     raise
                 world = living[error.world or 0]
-                failure = self.failures[world] = error.in_world(world)
+                failure = self.failures.setdefault(world, error.in_world(world))
                 if len(living) == 1:
                     raise failure from None
                 living.remove(world)
@@ -188,12 +193,19 @@ class SolverMPM:
         Several worlds give (B, c, 3). In two dimensions per metre of depth [N/m].
         """
         control = control or self.model.control_at(state.t)
-        segment = self._segment(state, dt, self.worlds)
+        worlds, count = self.worlds, len(self.model.colliders)
         with on_stream_of(state.x), torch.no_grad():
             now = {n: t.detach().contiguous() for n, t in _tensors(state).items()}
             inputs = {n: t.detach().contiguous() for n, t in self._inputs(state, control).items()}
-            found, count = segment.contact_forces(now, inputs), len(self.model.colliders)
-            return found[:count] if self.worlds.count == 1 else found.reshape(self.worlds.count, -1, 3)[:, :count]
+            living = worlds.living(state.x) if self.drop_failed else list(range(worlds.count))
+            if len(living) < worlds.count:
+                now = {n: worlds.rows_of(living, t) for n, t in now.items()}
+                inputs = worlds.inputs_of(living, inputs)
+            segment = self._segment(state, dt, worlds.part(living))
+            some = segment.contact_forces(now, inputs).reshape(len(living), -1, 3)[:, :count]
+            found = some.new_full((worlds.count, count, 3), float("nan"))
+            found[living] = some
+            return found[0] if worlds.count == 1 else found
 
     def _segment(self, state: ParticleState, dt: float, worlds: Worlds) -> MPMSegment:
         work = self._workspace(state, worlds)
@@ -201,8 +213,7 @@ class SolverMPM:
 
     def _inputs(self, state: ParticleState, control: Control) -> dict[str, Tensor]:
         thetas = {f"theta_{i}": m.theta() for i, m in enumerate(self.model.materials)}
-        for body in self.model.bodies:
-            self.worlds.check_parameters(body, thetas[f"theta_{body.material}"])
+        self.worlds.check_parameters([thetas[f"theta_{i}"] for i in range(len(self.model.materials))])
         motion = self.worlds.motions(control)
         return {n: t.to(state.x) for n, t in {"gravity": self.worlds.gravity(control), **motion, **thetas}.items()}
 
@@ -211,9 +222,10 @@ class SolverMPM:
         # Whoever runs simulations on several threads already has them busy.
         alone = threading.current_thread() is threading.main_thread()
         threads = self.threads or (torch.get_num_threads() if alone and worlds.total >= FEW else 1)
-        key = (state.x.dtype, state.x.device, threads, worlds.count)
+        # One recording at a time: launches of other threads would get into it.
+        records = alone and (state.x.is_cuda if self.graphs is None else self.graphs)
+        key = (state.x.dtype, state.x.device, 1 if records else threads, worlds.count, records)
         if key not in self._workspaces:
-            records = state.x.is_cuda if self.graphs is None else self.graphs
             self._workspaces[key] = Workspace(
                 self.model, state.x, threads=threads, worlds=worlds, records=records, **self._options
             )

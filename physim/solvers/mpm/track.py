@@ -28,7 +28,7 @@ class Track:
 
     Attributes:
         count: substeps of the present segment.
-        room: substeps that there is memory for.
+        room: substeps that there is memory for, if their states are kept.
     """
 
     def __init__(self, work: Workspace, count: int, *, keep: bool) -> None:
@@ -127,6 +127,11 @@ class Track:
             return
         key = (name, low, high)
         if key not in self._recordings:
+            # Nothing may be allocated or zeroed while launches are recorded.
+            for k in steps:
+                _ = self.state(k), self.state(k + 1), self.grid(k)
+                if name == "backward":
+                    _ = self.end(k), self.end(k + 1)
             self._recordings[key] = Recording(self._work.device, run)
         self._recordings[key]()
 
@@ -139,24 +144,25 @@ class Track:
 
 
 class Tracks:
-    """Tracks to be used again, with their recordings; at most one idle track of each kind."""
+    """Tracks to be used again, with their recordings: as many as have been in use at one time."""
 
     def __init__(self) -> None:
-        self._idle: dict[bool, Track] = {}
+        self._idle: dict[bool, list[Track]] = {False: [], True: []}
 
     def take(self, work: Workspace, count: int, *, keep: bool) -> Track:
-        """A track of at least `count` substeps."""
-        idle = self._idle.pop(keep, None)
-        if idle is not None:
-            if idle.room >= count or not keep:
-                idle.count = count
-                return idle
-            idle.give_back()
+        """A track of at least `count` substeps; one that is too short makes room for it."""
+        idle = self._idle[keep]
+        for i, track in enumerate(idle):
+            if track.room >= count or not keep:
+                track.count = count
+                return idle.pop(i)
+        if idle:
+            idle.pop().give_back()
         return Track(work, count, keep=keep)
 
     def give(self, work: Workspace, track: Track) -> None:
         """A track that nobody needs any more."""
-        if not work.records or track.keep in self._idle:
-            track.give_back()
+        if work.records:
+            self._idle[track.keep].append(track)
         else:
-            self._idle[track.keep] = track
+            track.give_back()

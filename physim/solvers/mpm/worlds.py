@@ -34,6 +34,7 @@ class Worlds:
         self.count, self._model = count, model
         self.each = model.vol0.shape[0]
         self.total = count * self.each
+        self._kinds: dict[int, str] = {}
         self.ranges: list[tuple[int, int]] = []
         at = 0
         for body in model.bodies:
@@ -64,24 +65,44 @@ class Worlds:
         """The rows of one body in all worlds."""
         return self.split(rows)[:, body.start : body.stop].flatten(0, 1)
 
-    def check_parameters(self, body: Body, theta: Tensor) -> None:
-        """Raise `InputError` unless parameters are shared, one per world, one per particle of a world, or of all."""
-        size = body.stop - body.start
-        if theta.shape[0] not in (1, self.count, size, self.count * size):
-            kinds = f"1, {size} (one per particle)"
-            if self.count > 1:
-                kinds += f", {self.count} (one per world) or {self.count * size}"
-            raise InputError(f"parameters of '{body.name}': expected {kinds} rows, got {theta.shape[0]}.")
+    def check_parameters(self, thetas: Sequence[Tensor]) -> None:
+        """Note of each material whether its parameters are shared, one per world, per particle of a world, or of all.
+
+        Raises:
+            InputError: rows that are none of these, or two of them.
+        """
+        for body in self._model.bodies:
+            rows, size = thetas[body.material].shape[0], body.stop - body.start
+            allowed = {"shared": 1, "world": self.count, "particle": size, "own": self.count * size}
+            if self.count == 1:
+                allowed = {"shared": 1, "particle": size}
+            fits = [kind for kind, count in allowed.items() if count == rows]
+            told = {"shared": "shared", "world": "one per world", "particle": "one per particle", "own": "of all"}
+            if not fits:
+                kinds = ", ".join(f"{n} ({told[kind]})" for kind, n in allowed.items())
+                raise InputError(f"parameters of '{body.name}': expected one of {kinds} rows, got {rows}.")
+            if rows > 1 and len(fits) > 1:
+                raise InputError(
+                    f"parameters of '{body.name}': {rows} rows may be one per world or one per particle, of which "
+                    f"there are as many; give all {self.count * size} rows, world after world."
+                )
+            if self._kinds.get(body.material, fits[0]) != fits[0] and body is not self._first(body.material):
+                raise InputError(
+                    f"parameters of '{body.name}': {rows} rows are {told[fits[0]]} here, but not in another body of "
+                    "the same material; give the body a material of its own."
+                )
+            self._kinds[body.material] = fits[0]
+
+    def _first(self, material: int) -> Body:
+        return next(b for b in self._model.bodies if b.material == material)
 
     def parameter_rows(self, body: Body, theta: Tensor, particles: Tensor) -> Tensor:
         """Row of `theta` for particles of a body, given by the user's index."""
-        size = body.stop - body.start
-        world, within = particles // self.each, particles % self.each - body.start
         if theta.shape[0] == 1:
             return torch.zeros_like(particles)
-        if theta.shape[0] == self.count:
-            return world
-        return within if theta.shape[0] == size else world * size + within
+        size = body.stop - body.start
+        world, within = particles // self.each, particles % self.each - body.start
+        return {"world": world, "particle": within, "own": world * size + within}[self._kinds[body.material]]
 
     def spread_parameters(self, body: Body, theta: Tensor) -> Tensor:
         """`theta` as one row, or as one row for each particle of a body in all worlds, in the user's order."""
@@ -94,8 +115,12 @@ class Worlds:
         return torch.isfinite(self.split(x.detach())).all(dim=2).all(dim=1).nonzero()[:, 0].tolist()
 
     def part(self, chosen: list[int]) -> Worlds:
-        """Some of the worlds."""
-        return Worlds(self._model, len(chosen))
+        """Some of the worlds, or these where all are chosen."""
+        if len(chosen) == self.count:
+            return self
+        found = Worlds(self._model, len(chosen))
+        found._kinds = self._kinds
+        return found
 
     def rows_of(self, chosen: list[int], rows: Tensor) -> Tensor:
         """What belongs to some worlds, from one or several rows for each world."""
@@ -104,9 +129,7 @@ class Worlds:
     def inputs_of(self, chosen: list[int], inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """A segment's inputs for some worlds."""
         shared = {"gravity"} if inputs["gravity"].shape[0] == 1 else set()
-        for body in self._model.bodies:
-            if inputs[f"theta_{body.material}"].shape[0] not in (self.count, self.count * (body.stop - body.start)):
-                shared.add(f"theta_{body.material}")
+        shared |= {f"theta_{i}" for i, kind in self._kinds.items() if kind in ("shared", "particle")}
         return {n: t if n in shared else self.rows_of(chosen, t) for n, t in inputs.items()}
 
     def fill(self, chosen: list[int], rows: Tensor) -> Tensor:
