@@ -53,10 +53,6 @@ class Precision:
         """Smallest number that guards a division without changing a result in this precision."""
         return 1e-30 if self.name == "f32" else 1e-200
 
-    def fill(self, text: str, **words: Any) -> str:
-        """C++ with the number type, and other words, in their places."""
-        return text.format(REAL="float" if self.name == "f32" else "double", TINY=self.tiny, **words)
-
     def names(self) -> dict[str, Any]:
         """The vocabulary of a `@numeric` function in this precision."""
         return {
@@ -105,7 +101,6 @@ class Numeric:
         self.__doc__ = source.__doc__
         self._adjoint: Callable | None = None
         self._torch: Callable | None = None
-        self._native: str | None = None
         self._warp: dict[tuple, Any] = {}
 
     def adjoint(self, source: Callable) -> Callable:
@@ -118,18 +113,13 @@ class Numeric:
         self._torch = source
         return source
 
-    def native(self, text: str) -> None:
-        """C++ that Warp takes for the body, with {REAL} and {TINY} filled in; the source states the type returned."""
-        self._native = text
-
     def warp(self, precision: Precision, **bindings: Any) -> Any:
         """The `wp.func` of this function in one precision; `bindings` adds names such as `params`."""
         key = (precision.name, tuple(sorted(bindings.items())))
         if key not in self._warp:
             names = warp_names(self.source, precision, bindings)
             suffix = f"_{precision.name}" + "".join(f"_{k}{getattr(v, '_length_', '')}" for k, v in bindings.items())
-            stub = rebind(self.source, names, suffix)
-            func = wp.func(stub) if self._native is None else wp.func_native(precision.fill(self._native))(stub)
+            func = wp.func(rebind(self.source, names, suffix))
             if self._adjoint is not None:
                 names = {**warp_names(self._adjoint, precision, bindings), self.name: func}
                 wp.func_grad(func)(rebind(self._adjoint, names, suffix))

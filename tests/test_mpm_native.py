@@ -253,7 +253,7 @@ def test_transfers_compile_for_a_gpu(dim: int, precision: Precision, tmp_path: P
 
 
 @pytest.mark.parametrize("names", [("fixed_corotated",), ("fluid_quadratic", "newtonian", "fluid")])
-def test_laws_with_native_parts_compile_for_a_gpu(names: tuple[str, ...], tmp_path: Path) -> None:
+def test_laws_compile_for_a_gpu(names: tuple[str, ...], tmp_path: Path) -> None:
     wp.init()
     if not getattr(wp._src.context.runtime, "is_cuda_enabled", False):
         pytest.skip("this Warp was built without CUDA: its compiler is absent")

@@ -11,7 +11,6 @@ import warp as wp
 
 from physim import tensor
 from physim.numeric import F32, F64, Precision, kernel
-from physim.tensor.matrices import cube_root
 
 torch.set_num_threads(1)
 
@@ -194,22 +193,3 @@ def test_stretches_and_their_symmetric_functions():
     tape.backward()
     want = 3 * u @ (sigma[:, :, None] ** 2 * vt)  # d tr(S^3) = 3 R S^2 : dF
     assert np.abs(x.grad.numpy() - want).max() < 1e-10
-
-
-def root_kernel(x: wp.array(dtype=real), y: wp.array(dtype=real)):  # noqa: F821
-    i = wp.tid()
-    y[i] = cube_root(x[i])
-
-
-@pytest.mark.parametrize("precision", [F32, F64])
-def test_cube_root(precision):
-    x = np.concatenate([np.logspace(-36, 36, 2001), np.linspace(0.5, 1.5, 2001), [1.0, 8.0, 0.0, -1.0]])
-    given = wp.array(x, dtype=precision.real, device="cpu")
-    out = wp.zeros(len(x), dtype=precision.real, device="cpu")
-    run = kernel(root_kernel, precision, module="test_tensor_roots", differentiable=False, cube_root=cube_root)
-    wp.launch(run, len(x), inputs=[given], outputs=[out], device="cpu")
-    found, exact = out.numpy()[:-2].astype(float), np.cbrt(given.numpy()[:-2].astype(float))
-    assert np.abs(found / exact - 1.0).max() < (3e-6 if precision is F32 else 3e-15)
-    # A collapsed particle has none, and an inverted one shows up as a number that is not finite.
-    assert out.numpy()[-2] == 0.0
-    assert np.isnan(out.numpy()[-1])

@@ -10,7 +10,6 @@ from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw, elastic_param
 from physim.laws.parameters import BULK, Param
 from physim.numeric import TINY, history, mat33, numeric, params, real
 from physim.tensor import deviator, exp_m1, exp_ratio, identity, sym
-from physim.tensor.matrices import cofactor, cube_root
 
 
 def fluid_moduli(theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,21 +72,9 @@ def herschel_bulkley_kirchhoff(F: mat33, L: mat33, theta: params) -> mat33:
 
 
 @numeric
-def shapeless(F: mat33) -> mat33:
-    """J^(1/3) I [-], the deformation of the same volume without a shape."""
-    return cube_root(wp.determinant(F)) * identity()
-
-
-@shapeless.adjoint
-def _shapeless_adjoint(F: mat33, adj_ret: mat33):
-    J = wp.determinant(F)
-    wp.adjoint[F] += (wp.trace(adj_ret) * cube_root(J) / (real(3.0) * J)) * cofactor(F)
-
-
-@numeric
 def fluid_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
     """F = J^(1/3) I: a fluid remembers its volume only."""
-    return shapeless(F_trial), h
+    return wp.pow(wp.determinant(F_trial), real(1.0) / real(3.0)) * identity(), h
 
 
 VISCOSITY = Param("viscosity", "Pa s", doc="shear viscosity", typical=2.0)

@@ -65,42 +65,6 @@ def _roundoff_torch():
     return 1e-16
 
 
-# A guess from the exponent, then Halley's iteration, whose error is cubed in each step.
-_CUBE_ROOT = """
-typedef {REAL} number;
-#if !defined(__CUDA_ARCH__)
-if (x > number(1e-30) && x < number(1e30)) {{
-    float guess = (float)x;
-    int bits;
-    __builtin_memcpy(&bits, &guess, 4);
-    bits = bits / 3 + 0x2a514067;
-    __builtin_memcpy(&guess, &bits, 4);
-    number y = guess;
-    for (int step = 0; step < (sizeof(number) == 4 ? 2 : 3); ++step) {{
-        const number cube = y * y * y;
-        y = y * ((cube + x + x) / (cube + cube + x));
-    }}
-    return y;
-}}
-#endif
-return wp::pow(x, number(1) / number(3));
-"""
-
-
-@numeric
-def cube_root(x: real):
-    """Cube root of a positive number; without a gradient."""
-    return real(0.0)
-
-
-cube_root.native(_CUBE_ROOT)
-
-
-@cube_root.for_torch
-def _cube_root_torch(x):
-    return x ** (1.0 / 3.0)
-
-
 @numeric
 def log_1p(x: real) -> real:
     """log(1 + x), accurate for small x (Kahan's quotient)."""

@@ -5,61 +5,25 @@ from __future__ import annotations
 import torch
 import warp as wp
 
-from physim.numeric import mat33, numeric, real, vec3
+from physim.numeric import TINY, mat33, numeric, real, vec3
 from physim.tensor.eigen import spectral, sym_eig
-from physim.tensor.matrices import axial, identity, skew, sym
-
-_NEWTON = """
-typedef {REAL} number;
-const number tiny = {TINY}, near = sizeof(number) == 4 ? 4e-4 : 1e-8;
-wp::mat_t<3, 3, number> out;
-#if defined(__CUDA_ARCH__)
-out = F;
-for (int step = 0; step < 32; ++step) {{
-    const number d = wp::determinant(out);
-    out = wp::mul(wp::add(out, wp::transpose(wp::inverse(out))), number(0.5));
-    if (step > 0 && wp::abs(d) - 1 < near) break;
-}}
-#else
-typedef number row __attribute__((vector_size(4 * sizeof(number))));
-auto turned = [](row v) -> row {{ return __builtin_shufflevector(v, v, 1, 2, 0, 3); }};
-auto cross = [&](row a, row b) -> row {{ return turned(a * turned(b) - turned(a) * b); }};
-row r[3];
-for (int i = 0; i < 3; ++i) r[i] = row{{F.data[i][0], F.data[i][1], F.data[i][2], 0}};
-for (int step = 0; step < 32; ++step) {{
-    const row c[3] = {{cross(r[1], r[2]), cross(r[2], r[0]), cross(r[0], r[1])}};
-    const row p = r[0] * c[0];
-    const number d = p[0] + p[1] + p[2];
-    const number half = number(0.5) / (d < tiny && d > -tiny ? tiny : d);
-    for (int i = 0; i < 3; ++i) r[i] = r[i] * number(0.5) + c[i] * half;
-    if (step > 0 && (d < 0 ? -d : d) - 1 < near) break;
-}}
-for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j) out.data[i][j] = r[i][j];
-#endif
-return out;
-"""
-
-
-@numeric
-def nearest_orthogonal(F: mat33):
-    """R of F = R S by Newton's iteration, a reflection for det F < 0.
-
-    From the first step on no stretch is below 1, so that none is farther from 1 than their product, and a step leaves
-    half the square of the distance.
-    """
-    return mat33()
-
-
-nearest_orthogonal.native(_NEWTON)
+from physim.tensor.matrices import axial, cofactor, identity, roundoff, skew, sym
 
 
 @numeric
 def newton_polar(F: mat33) -> mat33:
     """`polar_rotation` without a gradient, so that the adjoint can call it too."""
-    R = nearest_orthogonal(F)
+    R = F + real(0.0) * F
+    for _step in range(30):
+        d = wp.determinant(R)
+        d = wp.where(wp.abs(d) < TINY, TINY, d)
+        N = real(0.5) * R + (real(0.5) / d) * cofactor(R)
+        E = N - R
+        R = N
+        if wp.ddot(E, E) < roundoff() * real(4.0):
+            break
     if wp.determinant(R) < real(0.0):
-        # Turn the direction of the smallest stretch around.
+        # Newton went to the nearest reflection; turn the direction of the smallest stretch around.
         s, V = sym_eig(sym(wp.transpose(R) @ F))
         n = vec3(V[0, 0], V[1, 0], V[2, 0])
         least = s[0]
