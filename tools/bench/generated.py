@@ -58,14 +58,14 @@ def stages(
 
 
 @cache
-def law_stages(laws: Composition, precision: Precision) -> dict[str, wp.Kernel]:
+def law_stages(laws: Composition, precision: Precision, wide: int) -> dict[str, wp.Kernel]:
     """Stress and return mapping of one composition, with generated adjoints."""
     plain = plain_laws(laws)
     size, history = len(laws.names), laws.history_size
     vectors = {"params": precision.vector(size), "history": precision.vector(max(1, history))}
-    bound: dict[str, Any] = vectors | {"PARAMS": size, "HISTORY": history}
+    bound: dict[str, Any] = vectors | {"wide_history": precision.vector(wide), "HISTORY": history}
     bound |= {"stress_of": plain.stress_function(precision), "project_of": plain.project_function(precision)}
-    module = "bench_generated_law_" + laws.name
+    module = f"bench_generated_law_{wide}_{laws.name}"
     made = {"stress": kernels.stress, "project": kernels.project}
     return {n: kernel(f, precision, module=f"{module}_{n}", **bound) for n, f in made.items()}
 
@@ -91,7 +91,8 @@ class GeneratedSegment:
         images = 3 if any(space.periodic) else 2 if model.walls else 1
         shapes = tuple(int(c.kind) for c in model.colliders)
         self._stages = stages(p, space.dim, shapes, images=images, blend=blend > 0)
-        self._laws = [law_stages(m.laws, p) for m in model.materials]
+        wide = max(1, model.history_size)
+        self._laws = [law_stages(m.laws, p, wide) for m in model.materials]
         walls = zip(("wall_plane", "wall_kind", "wall_velocity"), wall_arrays(model, p, "cpu"), strict=True)
         keys = [f"collider_{n}" for n in ("mode", "friction", "size")]
         keys += [f"field_{n}" for n in ("at", "dims", "origin", "spacing", "values")]
@@ -117,7 +118,7 @@ class GeneratedSegment:
             "status": wp.full(len(FAILURES), value=2**63 - 1, dtype=wp.int64, device="cpu"),
             "contact_force": wp.zeros(max(1, len(shapes)), dtype=p.vec3, device="cpu"),
         }
-        self._types = {"x": p.vec3, "v": p.vec3, "C": p.mat33, "F": p.mat33, "h": p.real}
+        self._types = {"x": p.vec3, "v": p.vec3, "C": p.mat33, "F": p.mat33, "h": p.vector(wide)}
 
     def forward(
         self, state: dict[str, Tensor], inputs: dict[str, Tensor], count: int, *, keep: bool
@@ -125,7 +126,7 @@ class GeneratedSegment:
         """See `Segment`."""
         kinds = {"gravity": self._p.vec3, "rotation": self._p.mat33}
         kinds |= {n: self._p.vec3 for n in ("position", "velocity", "spin")}
-        kinds |= {n: self._p.real for n in inputs if n.startswith("theta_")}
+        kinds |= {n: self._p.vector(t.shape[1]) for n, t in inputs.items() if n.startswith("theta_")}
         first = {n: self._taken(t, self._types[n]) for n, t in state.items()}
         given = {n: self._taken(t, kinds[n]) for n, t in inputs.items()}
         tape, now = wp.Tape(), first
@@ -174,9 +175,8 @@ class GeneratedSegment:
         p, model, n = self._p, self._model, self._n
         layout, where = self._layout(now["x"])
         fresh: Any = partial(wp.zeros, device="cpu", requires_grad=True)
-        then = {f: fresh(n, dtype=self._types[f]) for f in STATE if f != "h"}
         # A body without a history of its own, or with fewer columns than another, keeps the one it has.
-        then["h"] = fresh(now["h"].shape, dtype=p.real)
+        then = {f: fresh(n, dtype=self._types[f]) for f in STATE}
         wide = {b.stop - b.start for b in model.bodies if model.materials[b.material].history_size}
         if not wide:
             then["h"] = now["h"]
