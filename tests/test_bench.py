@@ -43,3 +43,28 @@ def test_the_command_writes_its_rows(tmp_path: Path) -> None:
     rows = {r["program"]: r for r in written["rows"]}
     assert rows["warp_tape"]["gradient_ratio"] == rows["physim"]["gradient"] / rows["warp_tape"]["gradient"]
     assert written["machine"]["versions"]["torch"] and picture.stat().st_size > 1000
+
+
+def test_a_program_that_fails_leaves_the_others_their_rows() -> None:
+    from tools.bench.case import Case
+    from tools.bench.measure import Config, measure
+    from tools.bench.report import rows, table
+
+    class Runner:
+        def __init__(self, breaks: bool) -> None:
+            self.breaks = breaks
+
+        def forward(self, substeps: int) -> None:
+            sum(range(100 * substeps))
+
+        def gradient(self, substeps: int) -> None:
+            if self.breaks:
+                raise RuntimeError("first line\nout of luck")
+
+    case = Case("jelly", 8)
+    found = [Config(n, case, 1, Runner(n == "torch")) for n in ("physim", "torch")]  # type: ignore[arg-type]
+    measure(found, 2, 0.001, lambda _: None)
+    made = rows(found, ["physim", "torch"], [1], ("jelly", 8))
+    assert made[0]["forward"] > 0
+    assert made[1]["why"] == "failed: out of luck"
+    assert table(made, {}).row_count == 2

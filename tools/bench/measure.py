@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
@@ -39,6 +40,16 @@ class Config:
     substeps: dict[str, int] = field(default_factory=dict)
     rollouts: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[float]] = field(default_factory=lambda: {k: [] for k in KINDS})
+    failed: str = ""
+
+    def attempt(self, act: Callable[[], None]) -> None:
+        """Do something, unless this program has failed before; the others go on where it fails now."""
+        if not self.failed:
+            try:
+                act()
+            except Exception as error:
+                said = str(error).strip().splitlines() or [type(error).__name__]
+                self.failed = f"failed: {said[-1]}"
 
     def time(self, kind: str, substeps: int, rollouts: int = 1) -> float:
         """Seconds of some rollouts."""
@@ -102,12 +113,12 @@ def measure(found: Sequence[Config], repeats: int, seconds: float, tell: Callabl
     for config in found:
         for kind in KINDS:
             tell(f"{config.program} x{config.threads}: calibrating {kind}")
-            config.calibrate(kind, seconds)
+            config.attempt(partial(config.calibrate, kind, seconds))
     for repeat in range(repeats):
         for config in found:
             for kind in KINDS:
                 tell(f"{config.program} x{config.threads}: {kind}, sample {repeat + 1}")
-                config.sample(kind)
+                config.attempt(partial(config.sample, kind))
 
 
 @dataclass(frozen=True)

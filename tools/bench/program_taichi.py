@@ -168,7 +168,7 @@ class Run:
             for kernel, of in reversed(self._calls(states[k], grids[k], states[k + 1])):
                 kernel.grad(*of)
         x, dv0 = states[substeps]["x"].to_numpy(), states[0]["v"].grad.to_numpy()
-        return outcome(self._case, x, dv0, float(self._modulus.grad.to_numpy()[0]))
+        return outcome(self._case, x, dv0, float(self._modulus.grad[0]))
 
 
 class Taichi:

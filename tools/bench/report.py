@@ -73,12 +73,14 @@ def rows(found: Sequence[Config], names: Sequence[str], threads: Sequence[int], 
             config = by.get((name, row["uses"]))
             if config is None:
                 row["why"] = program.missing() or "too large"
+            elif config.failed:
+                row["why"] = config.failed
             else:
                 for kind in KINDS:
                     row[kind] = config.median(kind)
                     row[f"{kind}_samples"] = config.samples[kind]
                     row[f"{kind}_substeps"] = config.substeps[kind]
-                    row[f"{kind}_ratio"] = ours.median(kind) / row[kind] if ours else None
+                    row[f"{kind}_ratio"] = ours.median(kind) / row[kind] if ours and not ours.failed else None
             made.append(row)
     return made
 
