@@ -84,15 +84,22 @@ class Layout:
     ) -> None:
         n, device = x.shape[0], x.device
         user = torch.arange(n, device=device) if order is None else order
-        world = torch.div(user, n // worlds, rounding_mode="floor")
+        within, world = user, torch.zeros((), dtype=torch.int64, device=device)
+        if worlds > 1:
+            world = torch.div(user, n // worlds, rounding_mode="floor")
+            within = user - world * (n // worlds)
         a, b, r = AXES[grid.dim]
         origin = torch.tensor(grid.origin, dtype=x.dtype, device=device)
         s = (x - origin) * (1.0 / grid.dx)
-        shape = torch.tensor(grid.shape, dtype=x.dtype, device=device)
-        turns = torch.floor(s / shape) * torch.tensor(grid.periodic, dtype=x.dtype, device=device)
-        base = torch.floor(s - turns * shape - 0.5).to(torch.int64)
+        turned = None
+        if any(grid.periodic):
+            shape = torch.tensor(grid.shape, dtype=x.dtype, device=device)
+            turned = torch.floor(s / shape) * torch.tensor(grid.periodic, dtype=x.dtype, device=device) * shape
+            s = s - turned
+        base = torch.floor(s - 0.5).to(torch.int32)
         if grid.dim == 2:
             base[:, 2] = 0
+        along_a, along_b, along_r = (base[:, i].to(torch.int64) for i in (a, b, r))
         if whole:
             first, last = [0, 0, 0], [size - 1 for size in grid.shape]
         else:
@@ -105,33 +112,32 @@ class Layout:
         self.worlds, self.table = worlds, self.height * self.width
         self.place = self.low_a * self.width + self.low_b
         places = world * self.table + self.place
-        column = places + base[:, a] * self.width + base[:, b]
+        column = places + along_a * self.width + along_b
 
         if worlds > 1:
             count = min(slabs, worlds)
             slab, odd = torch.div(world * count, worlds, rounding_mode="floor"), 0
         else:
-            edges = _slab_edges(torch.bincount(base[:, a] + self.low_a, minlength=self.height).tolist(), slabs)
-            slab = torch.bucketize(base[:, a] + self.low_a, torch.tensor(edges[1:-1], device=device), right=True)
+            at = along_a + self.low_a
+            edges = _slab_edges(torch.bincount(at, minlength=self.height).tolist(), slabs)
+            slab = torch.bucketize(at, torch.tensor(edges[1:-1], device=device), right=True)
             count, odd = len(edges) - 1, slab % 2
-        body = torch.zeros(n, dtype=torch.int64, device=device)
-        within = user - world * (n // worlds)
+        group = slab + odd * count
         for i, (start, stop) in enumerate(ranges[1:], start=1):
-            body[(within >= start) & (within < stop)] = i
-        group = (body * 2 + odd) * count + slab
-        key = (group * (worlds * self.table) + column) * rows + base[:, r] + LOW
+            group[(within >= start) & (within < stop)] += 2 * i * count
+        key = (group * (worlds * self.table) + column) * rows + along_r + LOW
         self.change = torch.argsort(key, stable=True)
-        self.order = user[self.change]
-        self.home = base[self.change].to(torch.int32)
-        self.shift = (turns * shape)[self.change] * grid.dx
-        self.places = places[self.change].to(torch.int32)
+        self.order = self.change if order is None else user.index_select(0, self.change)
+        self.home = base.index_select(0, self.change)
+        self.shift = torch.zeros_like(x) if turned is None else turned.index_select(0, self.change) * grid.dx
+        self.places = places.to(torch.int32).expand(n).index_select(0, self.change)
         self.lots = _lots(torch.bincount(group, minlength=2 * count * len(ranges)).tolist(), len(ranges), count)
         self.slabs = count
 
         low = torch.full((worlds * self.table,), _NOWHERE, dtype=torch.int64, device=device)
         high = torch.full_like(low, -_NOWHERE)
-        low.scatter_reduce_(0, column, base[:, r], "amin")
-        high.scatter_reduce_(0, column, base[:, r], "amax")
+        low.scatter_reduce_(0, column, along_r, "amin")
+        high.scatter_reduce_(0, column, along_r, "amax")
         used = _spread(low, high, (self.width, 1)[: grid.dim - 1])
         bottom, top = low[used] - 1, high[used] + 4
         # One node more than needed: a row is four nodes wide in memory.
@@ -150,12 +156,12 @@ class Layout:
     @cached_property
     def inverse(self) -> Tensor:
         """Row of the layout in which each of the user's particles is, (n,)."""
-        return torch.argsort(self.order)
+        return _inverse(self.order)
 
     @cached_property
     def undo(self) -> Tensor:
         """The permutation that undoes `change`, (n,)."""
-        return torch.argsort(self.change)
+        return _inverse(self.change)
 
     def arrays(self) -> dict[str, Any]:
         """What kernels take, by argument name."""
@@ -231,6 +237,11 @@ class FixedLayout:
         tensors |= {"order": self._order, "node_column": self._node_column}
         found: dict[str, Any] = {n: wp.from_torch(t, dtype=wp.int32) for n, t in tensors.items()}
         return found | self._sizes | {"home": wp.from_torch(self._tensors["home"], dtype=wp.vec3i)}
+
+
+def _inverse(permutation: Tensor) -> Tensor:
+    rows = torch.arange(len(permutation), device=permutation.device)
+    return torch.empty_like(permutation).index_copy_(0, permutation, rows)
 
 
 def _slab_edges(counts: list[int], most: int) -> list[int]:

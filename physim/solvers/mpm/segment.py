@@ -6,6 +6,7 @@ then runs no transfer again: it recomputes nodal velocities from the sums, and s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,7 +73,7 @@ class MPMSegment:
             layout = self._steps(state, inputs, count, kept, keep=keep)
             assert kept.track is not None
             now = kept.track.state(kept.steps)
-            out = {n: t[layout.inverse] for n, t in now.tensors.items()}
+            out = {n: t.index_select(0, layout.inverse) for n, t in now.tensors.items()}
             last = Buffers(out, work.state_types)
             if not keep or kept.steps < count or work.record.failed():
                 self._bound.tracks.give(work, kept.track)
@@ -131,7 +132,7 @@ class MPMSegment:
                 return
             now = track.state(k)
             layout = kept.layouts[k] = self._layout(now.tensors["x"], layout)
-            now.load({n: t[layout.change] for n, t in now.tensors.items()})
+            now.load({n: t.index_select(0, layout.change) for n, t in now.tensors.items()})
             launches = self._launches(layout)
 
     def _launches(self, layout: Layout) -> Substep:
@@ -153,6 +154,14 @@ class MPMSegment:
     def _check(self, x: Tensor) -> None:
         """Raise `RolloutFailure` where a particle cannot be given a cell."""
         grid = self._work.model.grid
+        first, last = torch.aminmax(x, dim=0)
+        ends = [((e.double().cpu() - torch.tensor(grid.origin).double()) / grid.dx).tolist() for e in (first, last)]
+        closed = [i for i in range(grid.dim) if not grid.periodic[i]]
+        # Numbers that are none are neither above nor below; the sum sees those of periodic axes.
+        inside = all(0.5 < ends[0][i] and ends[1][i] < grid.shape[i] - 1.5 for i in closed)
+        if inside and math.isfinite(sum(ends[0]) + sum(ends[1])):
+            return
+        # Slowly, with the names of those that are lost.
         origin = torch.tensor(grid.origin, dtype=x.dtype, device=x.device)
         s = (x - origin) / grid.dx
         shape = torch.tensor(grid.shape, dtype=x.dtype, device=x.device)
@@ -179,7 +188,7 @@ class MPMSegment:
         kept = _Kept({0: self._layout(state["x"], None)})
         for k, layout in self._walk(state, inputs, count, kept, keep=False, each=True):
             assert kept.track is not None
-            now = {n: t[layout.inverse] for n, t in kept.track.state(k).tensors.items()}
+            now = {n: t.index_select(0, layout.inverse) for n, t in kept.track.state(k).tensors.items()}
             yield Buffers(now, work.state_types).arrays
 
     def backward(
@@ -230,7 +239,7 @@ class MPMSegment:
                 for tensor in buffers.tensors.values():
                     tensor.zero_()
         end = track.end(count)
-        end.load({n: None if g is None else g[layout.order] for n, g in given.items()})
+        end.load({n: None if g is None else g.index_select(0, layout.order) for n, g in given.items()})
         if probe:
             raise_if_bad("the loss", end.arrays, count, layout.order)
         last = count
@@ -240,14 +249,14 @@ class MPMSegment:
             track.follow(launches)
             if last in kept.layouts:
                 after = track.state(last)
-                after.load({n: t[kept.layouts[last].undo] for n, t in after.tensors.items()})
+                after.load({n: t.index_select(0, kept.layouts[last].undo) for n, t in after.tensors.items()})
             track.backward(first, last, self._dt, partial(_tell, layout) if probe else None)
             launches.backward.collect()
             if probe:
                 raise_if_bad("parameters", work.grads.arrays, first)
             end = track.end(first)
             rows = layout.undo if first else layout.inverse
-            end.load({n: t[rows] for n, t in end.tensors.items()})
+            end.load({n: t.index_select(0, rows) for n, t in end.tensors.items()})
             last = first
         found = {n: t.clone() for n, t in end.tensors.items()}
         self._bound.tracks.give(work, track)
