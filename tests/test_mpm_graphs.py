@@ -14,7 +14,7 @@ from physim.shapes import Box, sample
 from physim.sim.model import Body, Collider, ColliderKind, Contact, Grid, Model, Wall
 from physim.sim.rollout import rollout
 from physim.sim.trajectory import RolloutFailure
-from physim.solvers.mpm import track
+from physim.solvers.mpm import store
 from physim.solvers.mpm.solver import SolverMPM
 
 DX, DT = 0.1, 2e-4
@@ -34,7 +34,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             found.append("repeated")
             super().__call__()
 
-    monkeypatch.setattr(track, "Recording", Counted)
+    monkeypatch.setattr(store, "Recording", Counted)
     return found
 
 
@@ -123,7 +123,7 @@ def test_what_has_been_recorded_serves_every_iteration(recorded: list[str]) -> N
     solver, material = block(graphs=True)
     first = run(solver, material, 96, 96)
     once = recorded.count("recorded")
-    assert once == 2 * 96 // track.CHUNK
+    assert once == 2 * 96 // store.CHUNK
     again = run(solver, material, 96, 96)
     material.set(E=2e4)
     stiffer = run(solver, material, 96, 96)

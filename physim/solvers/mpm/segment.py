@@ -20,8 +20,8 @@ from physim.errors import GradientError
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.mpm.launches import NEVER, Workspace
 from physim.solvers.mpm.layout import Layout
+from physim.solvers.mpm.store import CHUNK, Store, Stores
 from physim.solvers.mpm.substep import Substep
-from physim.solvers.mpm.track import CHUNK, Track, Tracks
 
 CHECK = 4 * CHUNK
 """Substeps between two looks at whether a particle has strayed, on a device that would have to wait for the answer."""
@@ -29,10 +29,10 @@ CHECK = 4 * CHUNK
 
 @dataclass
 class _Kept:
-    """What a forward pass leaves for the backward pass: a track of states and nodal sums, and the layouts they had."""
+    """What a forward pass leaves for the backward pass: a store of states and nodal sums, and the layouts they had."""
 
     layouts: dict[int, Layout]
-    track: Track | None = None
+    store: Store | None = None
     steps: int = 0
 
     def layout_at(self, k: int) -> Layout:
@@ -45,7 +45,7 @@ class Bound:
     """Launches and recordings that may serve again. They hold the workspace, which therefore does not hold them."""
 
     substep: Substep | None = None
-    tracks: Tracks = field(default_factory=Tracks)
+    stores: Stores = field(default_factory=Stores)
 
 
 class MPMSegment:
@@ -71,13 +71,13 @@ class MPMSegment:
             going_on = work.resume(state["x"])
             kept = _Kept({0: going_on or self._layout(state["x"], None)})
             layout = self._steps(state, inputs, count, kept, keep=keep)
-            assert kept.track is not None
-            now = kept.track.state(kept.steps)
+            assert kept.store is not None
+            now = kept.store.state(kept.steps)
             out = {n: t.index_select(0, layout.inverse) for n, t in now.tensors.items()}
             last = Buffers(out, work.state_types)
             if not keep or kept.steps < count or work.record.failed():
-                self._bound.tracks.give(work, kept.track)
-                kept.track = None
+                self._bound.stores.give(work, kept.store)
+                kept.store = None
             work.record.settle(last.arrays, count, partial(self._replay, state, inputs, count), self._dt, self._t)
         work.leave(out["x"], layout)
         if keep:
@@ -111,18 +111,18 @@ class MPMSegment:
         work, layout = self._work, kept.layouts[0]
         work.load(inputs)
         launches = self._launches(layout)
-        track = kept.track = self._bound.tracks.take(work, count, keep=keep)
-        work.sort(state, layout.order, track.state(0))
+        store = kept.store = self._bound.stores.take(work, count, keep=keep)
+        work.sort(state, layout.order, store.state(0))
         # The volume filter does not look whether somebody has strayed.
         each = each or (work.cpu and not work.records) or launches.forward.filter is not None
         k = 0
         while True:
-            track.follow(launches)
+            store.follow(launches)
             work.stray.fill_(NEVER)
             over = False
             while k < count and not over:
                 stop = k + 1 if each else min(count, (k // CHECK + 1) * CHECK)
-                track.forward(k, stop, self._dt)
+                store.forward(k, stop, self._dt)
                 # Substeps after the one in which somebody strayed have not moved anyone.
                 strayed = int(work.stray.numpy()[0])
                 over = strayed < stop or work.record.failed()
@@ -130,7 +130,7 @@ class MPMSegment:
                 yield k, layout
             if k >= count or work.record.failed():
                 return
-            now = track.state(k)
+            now = store.state(k)
             layout = kept.layouts[k] = self._layout(now.tensors["x"], layout)
             now.load({n: t.index_select(0, layout.change) for n, t in now.tensors.items()})
             launches = self._launches(layout)
@@ -187,8 +187,8 @@ class MPMSegment:
         yield Buffers(dict(state), work.state_types).arrays
         kept = _Kept({0: self._layout(state["x"], None)})
         for k, layout in self._walk(state, inputs, count, kept, keep=False, each=True):
-            assert kept.track is not None
-            now = {n: t.index_select(0, layout.inverse) for n, t in kept.track.state(k).tensors.items()}
+            assert kept.store is not None
+            now = {n: t.index_select(0, layout.inverse) for n, t in kept.store.state(k).tensors.items()}
             yield Buffers(now, work.state_types).arrays
 
     def backward(
@@ -218,7 +218,7 @@ class MPMSegment:
         work = self._work
         if kept is None:
             kept = _Kept({0: self._layout(state["x"], None)})
-        if kept.track is None:
+        if kept.store is None:
             work.record.clear()
             self._steps(state, inputs, count, kept, keep=True)
             if kept.steps < count:
@@ -231,14 +231,14 @@ class MPMSegment:
         work.stray.fill_(NEVER)
         for tensor in work.grads.tensors.values():
             tensor.zero_()
-        track, layout = kept.track, kept.layout_at(count - 1)
-        assert track is not None
+        store, layout = kept.store, kept.layout_at(count - 1)
+        assert store is not None
         if probe:
             # What an earlier sweep has left must not be blamed on this one.
-            for buffers in (track.end(0), track.end(1), work.nodes, work.scratch):
+            for buffers in (store.end(0), store.end(1), work.nodes, work.scratch):
                 for tensor in buffers.tensors.values():
                     tensor.zero_()
-        end = track.end(count)
+        end = store.end(count)
         end.load({n: None if g is None else g.index_select(0, layout.order) for n, g in given.items()})
         if probe:
             raise_if_bad("the loss", end.arrays, count, layout.order)
@@ -246,20 +246,20 @@ class MPMSegment:
         for first in sorted(kept.layouts, reverse=True):
             layout = kept.layouts[first]
             launches = self._launches(layout)
-            track.follow(launches)
+            store.follow(launches)
             if last in kept.layouts:
-                after = track.state(last)
+                after = store.state(last)
                 after.load({n: t.index_select(0, kept.layouts[last].undo) for n, t in after.tensors.items()})
-            track.backward(first, last, self._dt, partial(_tell, layout) if probe else None)
+            store.backward(first, last, self._dt, partial(_tell, layout) if probe else None)
             launches.backward.collect()
             if probe:
                 raise_if_bad("parameters", work.grads.arrays, first)
-            end = track.end(first)
+            end = store.end(first)
             rows = layout.undo if first else layout.inverse
             end.load({n: t.index_select(0, rows) for n, t in end.tensors.items()})
             last = first
         found = {n: t.clone() for n, t in end.tensors.items()}
-        self._bound.tracks.give(work, track)
+        self._bound.stores.give(work, store)
         return found, {n: t.clone() for n, t in work.grads.tensors.items()}
 
     def contact_forces(self, state: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ CHUNK = 16
 """Substeps in one recording."""
 
 
-class Track:
+class Store:
     """Memory for a segment.
 
     Args:
@@ -143,26 +143,26 @@ class Track:
         self._states, self._grids, self._ends = [], [], None
 
 
-class Tracks:
-    """Tracks to be used again, with their recordings: as many as have been in use at one time."""
+class Stores:
+    """Stores to be used again, with their recordings: as many as have been in use at one time."""
 
     def __init__(self) -> None:
-        self._idle: dict[bool, list[Track]] = {False: [], True: []}
+        self._idle: dict[bool, list[Store]] = {False: [], True: []}
 
-    def take(self, work: Workspace, count: int, *, keep: bool) -> Track:
-        """A track of at least `count` substeps; one that is too short makes room for it."""
+    def take(self, work: Workspace, count: int, *, keep: bool) -> Store:
+        """A store of at least `count` substeps; one that is too short makes room for it."""
         idle = self._idle[keep]
-        for i, track in enumerate(idle):
-            if track.room >= count or not keep:
-                track.count = count
+        for i, store in enumerate(idle):
+            if store.room >= count or not keep:
+                store.count = count
                 return idle.pop(i)
         if idle:
             idle.pop().give_back()
-        return Track(work, count, keep=keep)
+        return Store(work, count, keep=keep)
 
-    def give(self, work: Workspace, track: Track) -> None:
-        """A track that nobody needs any more."""
+    def give(self, work: Workspace, store: Store) -> None:
+        """A store that nobody needs any more."""
         if work.records:
-            self._idle[track.keep].append(track)
+            self._idle[store.keep].append(store)
         else:
-            track.give_back()
+            store.give_back()
