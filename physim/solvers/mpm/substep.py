@@ -25,6 +25,8 @@ from physim.solvers.mpm.volume import VolumeFilter
 
 _STATE = ("x", "v", "C", "F", "h")
 Lists = list[list[Launch]]
+APART = 128
+"""Bytes that keep what two threads write in different lines of memory, and in different pairs of lines."""
 
 
 class Forward:
@@ -302,5 +304,9 @@ def _onto_grid(work: Workspace, name: str, start: int, stop: int, odd: int, *sum
 
 def _theta_cotangents(work: Workspace, layout: Layout | FixedLayout, body: int) -> Tensor:
     theta = work.theta(body)
-    rows = 1 if theta.shape[0] > 1 else layout.slabs
-    return torch.zeros((rows, *theta.shape), dtype=theta.dtype, device=theta.device)
+    if theta.shape[0] > 1:
+        return torch.zeros((1, *theta.shape), dtype=theta.dtype, device=theta.device)
+    # Two threads that add to neighbouring numbers wait for each other at every particle: rows lie far apart.
+    apart = APART // theta.element_size()
+    width = -(-theta.shape[1] // apart) * apart
+    return torch.zeros((layout.slabs, 1, width), dtype=theta.dtype, device=theta.device)[..., : theta.shape[1]]
