@@ -146,12 +146,14 @@ class Buffers:
         tensors: by name.
         arrays: the same memory as Warp sees it.
         packed: the same, as a launch takes it.
+        words: addresses of the memory, as `Crew.run` takes them.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], types: Mapping[str, Any]) -> None:
         self.tensors = dict(tensors)
         self.arrays: Arrays = {n: to_warp(t, types[n]) for n, t in self.tensors.items()}
         self.packed = {n: a.__ctype__() for n, a in self.arrays.items()}
+        self.words = {n: t.data_ptr() for n, t in self.tensors.items()}
 
     @classmethod
     def zeros(cls, shapes: Mapping[str, tuple[int, ...]], types: Mapping[str, Any], like: Tensor) -> Buffers:

@@ -1,8 +1,10 @@
-"""Threads that run lists of launches side by side, in phases with a barrier between them.
+"""Threads that run lists of launches side by side, in phases with a barrier between them, again and again.
 
 Python's threads cannot: each launch needs the global lock for a moment, and a sleeping thread takes up to 0.1 ms to
 wake, as long as a phase lasts. So the lists are written down once as addresses, and a small native loop, itself a
-kernel, runs them on every thread; between lists the threads wait at a counter, politely after a while.
+kernel, runs them on every thread; between lists the threads wait at a counter, politely after a while. A plan is
+repeated without Python too: a table has one row per turn with the arguments that change, and each thread writes them
+into its own launches before the turn begins.
 """
 
 from __future__ import annotations
@@ -20,8 +22,10 @@ import warp as wp
 
 from physim.launch import Launch
 
-# Words of the shared memory, in cache lines of eight: arrivals at barriers; orders given, and whether somebody slept
-# then; and for each thread its launches, their number, whether it is awake, and the last order it has seen.
+# Words of the shared memory, in cache lines of eight: arrivals at barriers; orders given, whether somebody slept then,
+# the table, its width, its rows, and what may end it early; and for each thread its operations, their number, whether
+# it is awake, and the last order it has seen. An operation is a barrier (0), an argument to write (1: address, column,
+# bytes), or a launch.
 _WAIT = """
 typedef void (*give)();
 typedef void (*pause)(unsigned);
@@ -43,19 +47,39 @@ auto hold = [&](long long* counter, long long least, long long naps) -> bool {
     }
     return true;
 };
+auto meet = [&]() {
+    if (threads == 1) return;
+    const long long arrived = __atomic_fetch_add(s, 1, __ATOMIC_SEQ_CST);
+    hold(s, (arrived / threads + 1) * threads, 0);
+};
 auto work = [&](const long long* ops, long long count) {
-    for (long long i = 0; i < count; ++i, ops += 4) {
-        if (ops[0] == 0) {
-            const long long arrived = __atomic_fetch_add(s, 1, __ATOMIC_SEQ_CST);
-            hold(s, (arrived / threads + 1) * threads, 0);
-        } else if (ops[3] == 0)
-            ((plain)ops[0])((void*)ops[1], (void*)ops[2]);
-        else
-            ((reverse)ops[0])((void*)ops[1], (void*)ops[2], (void*)ops[3]);
+    const long long* row = (const long long*)s[10];
+    const long long width = s[11], rows = s[12];
+    const int* halt = (const int*)s[13];
+    for (long long turn = 0; turn < rows; ++turn, row += width) {
+        // Nobody writes it between the end of a turn and this look at it, so that all threads see the same.
+        if (halt && __atomic_load_n(halt, __ATOMIC_SEQ_CST) < row[0]) {
+            meet();  // or the caller would be gone before the others have seen this order
+            return;
+        }
+        const long long* op = ops;
+        for (long long i = 0; i < count; ++i, op += 4) {
+            if (op[0] == 0)
+                meet();
+            else if (op[0] == 1) {
+                if (op[3] == 8)
+                    *(long long*)op[1] = row[op[2]];
+                else
+                    *(int*)op[1] = (int)row[op[2]];
+            } else if (op[3] == 0)
+                ((plain)op[0])((void*)op[1], (void*)op[2]);
+            else
+                ((reverse)op[0])((void*)op[1], (void*)op[2], (void*)op[3]);
+        }
     }
 };
 """
-_ASLEEP, _SEATS, _AWAKE = 9, 16, 2
+_ASLEEP, _TABLE, _SEATS, _AWAKE = 9, slice(10, 14), 16, 2
 _LEAD = (
     _WAIT
     + """
@@ -128,23 +152,44 @@ def _kernels() -> tuple[wp.Kernel, wp.Kernel]:
 
 
 class Plan:
-    """Phases of launches: `phases[p][t]` are those of phase p on thread t."""
+    """Phases of launches: `phases[p][t]` are those of phase p on thread t.
 
-    def __init__(self, phases: Sequence[Sequence[Sequence[Launch]]], threads: int) -> None:
+    Args:
+        phases: the launches; all of one device.
+        threads: number of threads.
+        columns: names of the arguments that each turn gives anew, in the order of the table's columns. A cotangent that
+            a launch's generated adjoint takes has the argument's name after `adj_`.
+    """
+
+    def __init__(self, phases: Sequence[Sequence[Sequence[Launch]]], threads: int, columns: Sequence[str] = ()) -> None:
         self.phases = [p for p in phases if any(p)]
+        self.columns = tuple(columns)
         self.launches = [launch for phase in self.phases for mine in phase for launch in mine]
-        self._ops: list[np.ndarray] = []
+        at = {name: i for i, name in enumerate(columns)}
         self.orders: Any = None
-        # A plan without a barrier would leave before the others have seen it, and they would run the next one twice.
-        if threads > 1 and self.phases:
-            for t in range(threads):
-                calls = []
-                for phase in self.phases:
-                    calls += [launch.call for launch in phase[t]] if t < len(phase) else []
-                    calls.append((0, 0, 0, 0))
-                self._ops.append(np.array(calls, dtype=np.int64))
-            orders = np.array([[ops.ctypes.data, len(ops)] for ops in self._ops], dtype=np.int64).reshape(-1)
-            self.orders = wp.array(orders, dtype=wp.int64, device="cpu")
+        if not all(launch.call[0] for launch in self.launches):
+            self._changes = [(launch, *change) for launch in self.launches for change in launch.changes(at)]
+            return
+        self._ops: list[np.ndarray] = []
+        for t in range(threads):
+            mine = [phase[t] if t < len(phase) else [] for phase in self.phases]
+            calls = []
+            for launch in dict.fromkeys(launch for some in mine for launch in some):
+                for index, adjoint, column in launch.changes(at):
+                    address, size = launch.spot(index, adjoint)
+                    calls.append((1, address, column, size))
+            for some in mine:
+                calls += [*(launch.call for launch in some), (0, 0, 0, 0)]
+            self._ops.append(np.array(calls, dtype=np.int64).reshape(-1, 4))
+        orders = np.array([[ops.ctypes.data, len(ops)] for ops in self._ops], dtype=np.int64).reshape(-1)
+        self.orders = wp.array(orders, dtype=wp.int64, device="cpu")
+
+    def launch(self, row: Sequence[Any]) -> None:
+        """One turn from Python, where native code cannot repeat the launches."""
+        for launch, index, adjoint, column in self._changes:
+            launch.put(index, row[column], adjoint)
+        for launch in self.launches:
+            launch()
 
 
 class Crew:
@@ -156,8 +201,6 @@ class Crew:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        if size == 1:
-            return
         self._sync = np.zeros(_SEATS + 8 * size, dtype=np.int64)
         shared: dict[str, Any] = {"threads": size, "posted": 0, "yielder": wp.int64(_address("sched_yield"))}
         shared["sleeper"] = wp.int64(_address("usleep"))
@@ -173,12 +216,24 @@ class Crew:
             self._todo.append(todo)
         weakref.finalize(self, _dismiss, self._todo)
 
-    def run(self, plan: Plan) -> None:
-        """Run a plan's phases, and come back when all is done."""
+    def run(self, plan: Plan, rows: Sequence[Sequence[Any]] = ((),), halt: wp.array | None = None) -> None:
+        """Run a plan once for each row of its columns, and come back when all is done.
+
+        Args:
+            plan: what to run.
+            rows: per turn, arguments in the order of the plan's columns: for native launches as words of 64 bits
+                (addresses of arrays, integers, the bits of a real), for others as `Launch.put` takes them.
+            halt: one int32; when it is below the first column of a row, that turn and those after it are left out.
+                Native launches only.
+        """
         if plan.orders is None:
-            for launch in plan.launches:
-                launch()
+            for row in rows:
+                plan.launch(row)
             return
+        if not plan.launches:
+            return
+        table = np.array(rows, dtype=np.int64)
+        self._sync[_TABLE] = table.ctypes.data, table.shape[1], len(table), 0 if halt is None else halt.ptr
         self._lead.set(orders=plan.orders, posted=0)
         self._lead()
         if self._sync[_ASLEEP]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import warp as wp
@@ -22,10 +22,11 @@ class Launch:
         device: where.
         values: arguments by name.
         adjoints: arrays of the arguments' cotangents by name, for the generated adjoint of `kernel`.
-        fixed: names of arguments that `Places` is to leave alone.
+        fixed: names of arguments that `changes` is to leave out.
         recordable: go through Warp on a CPU too, so that a `Recording` sees it.
 
     Attributes:
+        kernel, dim, values, adjoints: as given.
         at: place of each argument.
         call: on a CPU, addresses of the compiled function, its bounds, its arguments and their cotangents (or 0).
     """
@@ -43,31 +44,49 @@ class Launch:
         self.fixed = fixed
         labels = [a.label for a in kernel.adj.args]
         self.at = {label: i for i, label in enumerate(labels)}
-        options: dict[str, Any] = {"device": device, "record_tape": False, "record_cmd": True}
-        if adjoints is not None:
-            options |= {"adj_inputs": [adjoints.get(label) for label in labels], "adjoint": True}
-        command: Any = wp.launch(kernel, dim, inputs=[values[label] for label in labels], **options)
-        # Commands and structures hold raw pointers only.
-        self._held = (values, adjoints, command)
-        self._command = command
-        self._native = command.device.is_cpu and not recordable
+        given = [values[label] for label in labels]
+        returned = None if adjoints is None else [adjoints.get(label) for label in labels]
+        # Kept, because commands and structures hold raw pointers only.
+        self.kernel, self.dim, self.values, self.adjoints = kernel, dim, values, adjoints
         self.call: tuple[int, int, int, int] = (0, 0, 0, 0)
+        self._sides: list[Any] = []
+        self._native = wp.get_device(device).is_cpu and not recordable
+        key = (kernel, adjoints is not None)
+        if not self._native or key not in _FORMS:
+            options: dict[str, Any] = {"device": device, "record_tape": False, "record_cmd": True}
+            if returned is not None:
+                options |= {"adj_inputs": returned, "adjoint": True}
+            self._command: Any = wp.launch(kernel, dim, inputs=given, **options)
+            if self._native:
+                _FORMS[key] = _Form(self._command, len(labels), adjoints is not None)
         if self._native:
-            bounds, *packed = command.params
-            self._sides = [_structure(packed[: len(labels)])]
-            if adjoints is not None:
-                self._sides.append(_structure(packed[len(labels) :]))
-            hook = command.hooks.forward if adjoints is None else command.hooks.backward
-            pointers = [ctypes.addressof(s) for s in self._sides]
-            function = ctypes.cast(hook, ctypes.c_void_p).value or 0
-            self.call = (function, ctypes.addressof(bounds), pointers[0], pointers[1] if adjoints is not None else 0)
-            self._invoke = (hook, [ctypes.byref(bounds), *(ctypes.byref(s) for s in self._sides)])
+            form = _FORMS[key]
+            self._bounds = form.bounds(dim)
+            self._sides = form.sides(given, returned)
+            pointers = [ctypes.addressof(s) for s in (self._bounds, *self._sides)]
+            self.call = (form.function, pointers[0], pointers[1], pointers[2] if returned is not None else 0)
+            self._invoke = (form.hook, [ctypes.byref(s) for s in (self._bounds, *self._sides)])
 
     def set(self, adjoint: bool = False, **values: Any) -> None:
         """Replace arguments (or with `adjoint`, their adjoints) of those names it has."""
         for label, value in values.items():
             if label in self.at:
                 self.put(self.at[label], value.__ctype__() if isinstance(value, wp.array) else value, adjoint)
+
+    def changes(self, columns: Mapping[str, int]) -> Iterator[tuple[int, bool, int]]:
+        """Place, side (argument or cotangent) and column of each argument that has a column and is not fixed."""
+        for label, index in self.at.items():
+            for adjoint in (False, True) if self.adjoints is not None else (False,):
+                name = f"adj_{label}" if adjoint else label
+                if name in columns and label not in self.fixed:
+                    yield index, adjoint, columns[name]
+
+    def spot(self, index: int, adjoint: bool) -> tuple[int, int]:
+        """Address and size of what changes in an argument of a native launch: a number, or where an array lies."""
+        side = self._sides[adjoint]
+        kind = getattr(type(side), f"a{index}")
+        # The address of its data comes first in an array.
+        return ctypes.addressof(side) + kind.offset, min(8, kind.size)
 
     def put(self, index: int, packed: Any, adjoint: bool = False) -> None:
         """Replace the argument at a place by a number or by an array, as `Buffers.packed` has it."""
@@ -108,29 +127,47 @@ class Recording:
         wp.capture_launch(self._graph)  # type: ignore[arg-type]
 
 
-def _structure(packed: list[Any]) -> Any:
-    """The arguments in the order and layout in which a compiled kernel takes them."""
-    kinds = tuple(type(value) for value in packed)
-    if kinds not in _KINDS:
-        fields = [(f"a{i}", kind) for i, kind in enumerate(kinds)]
-        _KINDS[kinds] = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
-    return _KINDS[kinds](*packed)
+class _Form:
+    """What all native launches of a kernel (or of its generated adjoint) have in common.
+
+    Packing a launch through Warp takes 0.1 ms; layouts change often, and each change builds dozens of them.
+
+    Args:
+        command: the first such launch, which has checked the types.
+        count: number of arguments.
+        adjoint: whether it is of the adjoint.
+    """
+
+    def __init__(self, command: Any, count: int, adjoint: bool) -> None:
+        self._command = command  # holds the compiled code
+        bounds, *packed = command.params
+        self.hook = command.hooks.backward if adjoint else command.hooks.forward
+        self.function = ctypes.cast(self.hook, ctypes.c_void_p).value or 0
+        self._bounds = bounds
+        self._kinds = tuple(type(value) for value in packed[:count])
+        fields = [(f"a{i}", kind) for i, kind in enumerate(self._kinds)]
+        self._structure = type("Arguments", (ctypes.Structure,), {"_fields_": fields})
+
+    def bounds(self, dim: int) -> Any:
+        """The bounds of a launch over `dim` Warp threads."""
+        made = type(self._bounds).from_buffer_copy(self._bounds)
+        made.shape[0] = made.size = dim
+        return made
+
+    def sides(self, given: list[Any], returned: list[Any] | None) -> list[Any]:
+        """Arguments, and with `returned` their cotangents, in the order and layout of the compiled kernel."""
+        found = []
+        for values in [given] if returned is None else [given, returned]:
+            found.append(self._structure(*(_packed(k, v) for k, v in zip(self._kinds, values, strict=True))))
+        return found
 
 
-_KINDS: dict[tuple[type, ...], Any] = {}
+def _packed(kind: Any, value: Any) -> Any:
+    if value is None:
+        return kind()
+    if isinstance(value, wp.array):
+        return value.__ctype__()
+    return value if isinstance(value, kind) else kind(getattr(value, "value", value))
 
 
-class Places:
-    """Where in many launches each argument is."""
-
-    def __init__(self, launches: Iterable[Launch]) -> None:
-        self._at: dict[str, list[tuple[Launch, int]]] = {}
-        for launch in launches:
-            for label, index in launch.at.items():
-                if label not in launch.fixed:
-                    self._at.setdefault(label, []).append((launch, index))
-
-    def put(self, label: str, packed: Any, adjoint: bool = False) -> None:
-        """Replace an argument, or its cotangent, in every launch that has it."""
-        for launch, index in self._at.get(label, ()):
-            launch.put(index, packed, adjoint)
+_FORMS: dict[tuple[Any, bool], _Form] = {}

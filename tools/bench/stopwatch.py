@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import warp as wp
+
 from physim.crew import Crew, Plan
 from physim.launch import Launch
 
@@ -59,24 +61,29 @@ class Stopwatch:
         """Threads."""
         return self.crew.size
 
-    def run(self, plan: Plan) -> None:
-        """Run a plan, kernel by kernel."""
+    def run(self, plan: Plan, rows: Sequence[Sequence[Any]] = ((),), halt: wp.array | None = None) -> None:
+        """Run a plan, turn by turn and kernel by kernel."""
         if id(plan) not in self._split or self._split[id(plan)][0] is not plan:
             self._split[id(plan)] = (plan, list(self._parts(plan)))
-        for role, part in self._split[id(plan)][1]:
-            role = Role(self.stage, role.kernel, role.phase, role.place)
-            began = time.perf_counter()
-            self.crew.run(part)
-            taken = time.perf_counter() - began
-            self.spent += taken
-            note = self.notes.setdefault(role, Note(part.launches))
-            note.seconds, note.calls, note.launches = min(note.seconds, taken), note.calls + 1, part.launches
+        for row in rows:
+            if halt is not None and halt.numpy()[0] < row[0]:
+                return
+            for role, part in self._split[id(plan)][1]:
+                self._take(Role(self.stage, role.kernel, role.phase, role.place), part, row)
+
+    def _take(self, role: Role, part: Plan, row: Sequence[Any]) -> None:
+        began = time.perf_counter()
+        self.crew.run(part, [row])
+        taken = time.perf_counter() - began
+        self.spent += taken
+        note = self.notes.setdefault(role, Note(part.launches))
+        note.seconds, note.calls, note.launches = min(note.seconds, taken), note.calls + 1, part.launches
 
     def _parts(self, plan: Plan) -> Any:
         for index, phase in enumerate(plan.phases):
             for place, lists in enumerate(together(phase)):
                 name = next(kernel_name(launch) for mine in lists for launch in mine)
-                yield Role(self.stage, name, index, place), Plan([lists], self.size)
+                yield Role(self.stage, name, index, place), Plan([lists], self.size, plan.columns)
 
     def forget(self) -> None:
         """Let plans go whose launches are not used any more."""
@@ -98,9 +105,8 @@ def together(phase: Sequence[Sequence[Launch]]) -> Iterator[list[list[Launch]]]:
 
 def kernel_name(launch: Launch) -> str:
     """Name of what is launched."""
-    kernel = launch._command.kernel
-    name = kernel.key.removesuffix("_f32").removesuffix("_f64")
-    return f"{name} (adjoint)" if launch._held[1] is not None else name
+    name = launch.kernel.key.removesuffix("_f32").removesuffix("_f64")
+    return f"{name} (adjoint)" if launch.adjoints is not None else name
 
 
 def traffic(launch: Launch, particles: int, nodes: int, capacity: int) -> float:
@@ -109,11 +115,10 @@ def traffic(launch: Launch, particles: int, nodes: int, capacity: int) -> float:
     An array of all particles counts with the rows of the launch, one of nodes with the launch's share of the nodes,
     and what is smaller counts not at all. Arrays that stand in for others count once.
     """
-    values, adjoints, command = launch._held
-    labels = [a.label for a in command.kernel.adj.args]
-    arrays = [values[label] for label in labels if label not in UNREAD]
+    labels, adjoints = list(launch.at), launch.adjoints
+    arrays = [launch.values[label] for label in labels if label not in UNREAD]
     arrays += [adjoints[label] for label in labels if label in adjoints] if adjoints else []
-    rows, seen, total = command.bounds.size, set(), 0.0
+    rows, seen, total = launch.dim, set(), 0.0
     of_nodes = not any(getattr(a, "shape", None) and a.shape[0] == particles for a in arrays)
     for array in arrays:
         if not hasattr(array, "ptr") or array.ptr in seen or not array.shape:

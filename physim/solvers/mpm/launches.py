@@ -5,6 +5,7 @@ A substep is a few phases with a barrier between them; in a phase each thread ha
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -179,6 +180,10 @@ class Workspace:
     def grid_names(self) -> tuple[str, ...]:
         """Nodal sums that the particles scatter, and that the backward pass needs."""
         return ("grid", "impulse") if self.blend else ("grid",)
+
+    def bits(self, value: float) -> int:
+        """A real number of this precision as the word that `Crew.run` takes."""
+        return int.from_bytes(struct.pack("<f" if self.precision.name == "f32" else "<d", value), "little", signed=True)
 
     def take_state(self) -> Buffers:
         """Memory for one state."""

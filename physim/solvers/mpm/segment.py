@@ -24,7 +24,9 @@ from physim.solvers.mpm.store import CHUNK, Store, Stores
 from physim.solvers.mpm.substep import Substep
 
 CHECK = 4 * CHUNK
-"""Substeps between two looks at whether a particle has strayed, on a device that would have to wait for the answer."""
+"""Most substeps between two looks at whether a particle has strayed or something has failed."""
+SPAN = 4_000_000
+"""Most particles moved between two looks: a second or less, in which nobody can interrupt the program."""
 
 
 @dataclass
@@ -105,8 +107,8 @@ class MPMSegment:
     ) -> Iterator[tuple[int, Layout]]:
         """Run the substeps until all are done or something fails; the next substep and the layout at each look.
 
-        There is a look after `each` substep, or else as often as it takes to see a particle that has strayed, or a
-        failure, before much is done in vain.
+        There is a look after `each` substep, or else every CHECK of them; substeps after one in which a particle
+        strays are left out, or do nothing.
         """
         work, layout = self._work, kept.layouts[0]
         work.load(inputs)
@@ -114,14 +116,15 @@ class MPMSegment:
         store = kept.store = self._bound.stores.take(work, count, keep=keep)
         work.sort(state, layout.order, store.state(0))
         # The volume filter does not look whether somebody has strayed.
-        each = each or (work.cpu and not work.records) or launches.forward.filter is not None
+        each = each or launches.forward.filter is not None
+        span = CHECK if work.records else max(1, min(CHECK, SPAN // work.n))
         k = 0
         while True:
-            store.follow(launches)
+            store.follow(launches, k)
             work.stray.fill_(NEVER)
             over = False
             while k < count and not over:
-                stop = k + 1 if each else min(count, (k // CHECK + 1) * CHECK)
+                stop = k + 1 if each else min(count, (k // span + 1) * span)
                 store.forward(k, stop, self._dt)
                 # Substeps after the one in which somebody strayed have not moved anyone.
                 strayed = int(work.stray.numpy()[0])
@@ -246,7 +249,7 @@ class MPMSegment:
         for first in sorted(kept.layouts, reverse=True):
             layout = kept.layouts[first]
             launches = self._launches(layout)
-            store.follow(launches)
+            store.follow(launches, last)
             if last in kept.layouts:
                 after = store.state(last)
                 after.load({n: t.index_select(0, kept.layouts[last].undo) for n, t in after.tensors.items()})
@@ -273,8 +276,7 @@ class MPMSegment:
         entry, grid = work.take_state(), work.take_grid()
         work.sort(state, layout.order, entry)
         work.stray.fill_(NEVER)
-        forward.bind(entry, entry, grid, 0, self._dt)
-        found = forward.contact_forces()
+        found = forward.contact_forces(forward.row(entry, entry, grid, 0, self._dt))
         work.pool.give(entry)
         work.pool.give(grid)
         return found

@@ -1,5 +1,6 @@
 """The states and nodal sums that a segment runs through, and the substeps between them, direct or recorded.
 
+On a CPU a run of substeps is a table with a row for each, which native code goes through (`physim.crew`).
 On a device that records, pieces of CHUNK substeps are recorded once as a graph (`physim.launch.Recording`) and repeated
 from then on: in the next segment, after the next layout, and in every later iteration of a fit, because memory,
 layout and inputs stay at their addresses. Where a layout changes within a piece, its substeps are launched one by one.
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from physim.bridge import Buffers, Probe
 from physim.launch import Recording
 from physim.solvers.mpm.launches import Workspace
-from physim.solvers.mpm.substep import Substep
+from physim.solvers.mpm.substep import Row, Substep
 
 CHUNK = 16
 """Substeps in one recording."""
@@ -63,8 +64,11 @@ class Store:
                 buffers.tensors["h"].zero_()
         return self._ends[k % 2]
 
-    def follow(self, launches: Substep) -> None:
-        """Use these launches; recordings of others do not serve any more, nor do grids that are too small for them."""
+    def follow(self, launches: Substep, first: int) -> None:
+        """Use these launches from substep `first` on.
+
+        Recordings of others do not serve any more, nor do nodal sums that have too little room for them.
+        """
         if launches is self._launches:
             return
         self._launches = launches
@@ -76,38 +80,45 @@ class Store:
                 new = self._grids[i] = self._work.take_grid()
                 for name, tensor in old.tensors.items():
                     new.tensors[name][: tensor.shape[0]] = tensor
-            elif not self.keep:
+            elif i >= first or not self.keep:
                 self._grids[i] = None
 
     def _fits(self, grid: Buffers) -> bool:
         return grid.tensors["grid"].shape[0] == self._work.capacity
 
     def forward(self, first: int, stop: int, dt: float) -> None:
-        """Run substeps `first` to `stop` (exclusive) of `dt` [s]."""
+        """Run substeps `first` to `stop` (exclusive) of `dt` [s], to the first in which a particle strays."""
         assert self._launches is not None
         forward = self._launches.forward
 
-        def one(k: int) -> None:
-            forward.bind(self.state(k), self.state(k + 1), self.grid(k), k, dt)
-            forward.run()
+        def rows(steps: range) -> list[Row]:
+            return [forward.row(self.state(k), self.state(k + 1), self.grid(k), k, dt) for k in steps]
 
+        if forward.filter is not None:
+            for k in range(first, stop):
+                forward.run(rows(range(k, k + 1)))
+                forward.filter.forward(self.state(k), self.state(k + 1))
+            return
         for start, end in self._pieces(first, stop):
-            self._run("forward", range(start, end), one, record=forward.filter is None)
+            self._run("forward", range(start, end), lambda steps: forward.run(rows(steps)))
 
     def backward(self, first: int, stop: int, dt: float, told: Callable[[int], Probe] | None) -> None:
         """From the cotangents of the state before substep `stop` to those of the state before `first`."""
         assert self._launches is not None
         forward, backward = self._launches.forward, self._launches.backward
 
-        def one(k: int) -> None:
-            before, after, grid = self.state(k), self.state(k + 1), self.grid(k)
-            forward.bind(before, after, grid, k, dt)
-            backward.bind(before, after, grid, self.end(k), self.end(k + 1), k, dt)
-            backward.run(told(k) if told else None)
+        def row(k: int) -> Row:
+            before = forward.row(self.state(k), self.state(k + 1), self.grid(k), k, dt)
+            return backward.row(before, self.end(k), self.end(k + 1))
 
-        plain = told is not None or forward.filter is not None
+        if told is not None or forward.filter is not None:
+            for k in reversed(range(first, stop)):
+                probe = told(k) if told else None
+                backward.run_slowly(row(k), self.state(k), self.end(k), self.end(k + 1), probe)
+            return
         for start, end in reversed(list(self._pieces(first, stop))):
-            self._run("backward", range(end - 1, start - 1, -1), one, record=not plain)
+            run = range(end - 1, start - 1, -1)
+            self._run("backward", run, lambda steps: backward.run([row(k) for k in steps]))
 
     def _pieces(self, first: int, stop: int) -> Iterator[tuple[int, int]]:
         while first < stop:
@@ -115,15 +126,11 @@ class Store:
             yield first, end
             first = end
 
-    def _run(self, name: str, steps: range, one: Callable[[int], None], *, record: bool) -> None:
-        def run() -> None:
-            for k in steps:
-                one(k)
-
+    def _run(self, name: str, steps: range, run: Callable[[range], None]) -> None:
         low, high = min(steps), max(steps) + 1
         whole = low % CHUNK == 0 and (high % CHUNK == 0 or high == self.count)
-        if not (record and whole and self._work.records):
-            run()
+        if not (whole and self._work.records):
+            run(steps)
             return
         key = (name, low, high)
         if key not in self._recordings:
@@ -132,7 +139,7 @@ class Store:
                 _ = self.state(k), self.state(k + 1), self.grid(k)
                 if name == "backward":
                     _ = self.end(k), self.end(k + 1)
-            self._recordings[key] = Recording(self._work.device, run)
+            self._recordings[key] = Recording(self._work.device, lambda: run(steps))
         self._recordings[key]()
 
     def give_back(self) -> None:

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from physim.bridge import Buffers, Probe, to_warp
 from physim.crew import Plan
-from physim.launch import Launch, Places
+from physim.launch import Launch
 from physim.solvers.mpm.launches import Workspace
 from physim.solvers.mpm.layout import FixedLayout, Layout, Lot, dealt
 from physim.solvers.mpm.volume import VolumeFilter
 
 _STATE = ("x", "v", "C", "F", "h")
+Row = list[Any]
 Lists = list[list[Launch]]
 APART = 128
 """Bytes that keep what two threads write in different lines of memory, and in different pairs of lines."""
@@ -53,35 +54,30 @@ class Forward:
             _extend(grid, _over_nodes(work, layout, "contact"))
         self._nodes = layout.nodes
         self.filter = VolumeFilter(work, layout) if work.filtered else None
-        self._to_grid = Plan([clear, scatter, merge, grid], work.threads)
-        self._whole = Plan([clear, scatter, merge, grid, last], work.threads)
-        self.grid, self.flow = grid, Plan([flow], work.threads)
-        self._places = Places(self._whole.launches)
-        self._bound: tuple[Buffers, Buffers] | None = None
+        self.grid, self.columns = grid, columns_of(work)
+        self._phases = [clear, scatter, merge, grid, last]
+        self._whole = Plan(self._phases, work.threads, self.columns)
+        self._flow = flow
 
-    def bind(self, state: Buffers, out: Buffers, grid: Buffers, k: int, dt: float) -> None:
-        """Point the launches at substep `k`."""
-        put = self._places.put
-        for name in _STATE:
-            put(name, state.packed[name])
-            put(f"{name}_out", out.packed[name])
-        for name, packed in grid.packed.items():
-            put(name, packed)
-        put("substep", k)
-        put("elapsed", k * dt)
-        self._bound = state, out
+    @cached_property
+    def flow(self) -> Plan:
+        """The return mappings alone."""
+        return Plan([self._flow], self._work.threads, self.columns)
 
-    def run(self) -> None:
-        """Launch everything."""
-        assert self._bound is not None
-        self._work.crew.run(self._whole)
-        if self.filter:
-            self.filter.forward(*self._bound)
+    def row(self, state: Buffers, out: Buffers, grid: Buffers, k: int, dt: float) -> Row:
+        """What changes in substep `k`, in the order of `columns`."""
+        if self._work.records:
+            return [k, k * dt, *(v for b in (state, out, grid) for v in b.packed.values())]
+        return [k, self._work.bits(k * dt), *state.words.values(), *out.words.values(), *grid.words.values()]
 
-    def contact_forces(self) -> Tensor:
-        """Force [N] on each collider, (c, 3), in the bound substep."""
+    def run(self, rows: list[Row]) -> None:
+        """Run the substeps of these rows, to the first in which a particle strays."""
+        self._work.crew.run(self._whole, rows, self._work.stray)
+
+    def contact_forces(self, row: Row) -> Tensor:
+        """Force [N] on each collider, (c, 3), in the substep of a row."""
         work = self._work
-        work.crew.run(self._to_grid)
+        work.crew.run(Plan(self._phases[:-1], work.threads, self.columns), [row])
         force = work.contact_force
         force.zero_()
         work.launch(work.kernels["contact_forces"], self._nodes, {})()
@@ -111,8 +107,6 @@ class Backward:
         ends = {f"adj_{n}": a for n, a in blank.arrays.items()} | {f"adj_{n}_out": a for n, a in blank.arrays.items()}
         ends |= {"adj_tau": arrays["adj_tau"]}
         clear, flow, rest = (_empty(work) for _ in range(3))
-        self._project: list[Launch] = []
-        self._stress: list[Launch] = []
         for index, thread, odd, lots in shared_lots(work, layout):
             start, stop = lots[0].start, lots[-1].stop
             flows = work.flows[index]
@@ -121,18 +115,14 @@ class Backward:
             if flows:
                 given = {"F": adj_in["F"], "h": adj_in["h"], "C_out": adj_in["C"], "h_out": adj_in["h"]}
                 given["F_out"] = arrays["adj_F_flow"] if index in work.filtered else adj_in["F"]
-                made = self._by_lot("project", index, lots, given)
-                self._project += made
-                flow[thread] += made
+                flow[thread] += self._by_lot("project", index, lots, given)
             kind = "g2p_adjoint_only" if flows else "g2p_adjoint"
             flow[thread].append(_onto_grid(work, kind, start, stop, odd, "adj_grid_v", "adj_grid_u", **ends))
             rest[thread].append(work.law_launch("stress", index, start, stop))
             extra = {"first": start, **ends}
             rest[thread].append(work.launch(work.kernels["p2g_adjoint"], stop - start, extra))
             given = {n: adj_in[n] for n in ("F", "C", "h")} | {"tau": arrays["adj_tau"]}
-            made = self._by_lot("stress", index, lots, given)
-            self._stress += made
-            rest[thread] += made
+            rest[thread] += self._by_lot("stress", index, lots, given)
         named = {"grid": nodes["adj_grid_v"], "impulse": nodes["adj_grid_u"]}
         _extend(clear, _over_nodes(work, layout, "clear", "grid", "impulse", **named))
         _extend(clear, forward.grid)
@@ -153,13 +143,12 @@ class Backward:
         self._blocks = wp.from_torch(starts, dtype=wp.int32)
         weighed: Lists = _empty(work)
         weighed[0].append(self._weigh(nodes["adj_impulse" if work.blend else "adj_grid"], blocks))
-        self._before = Plan([clear], work.threads)
+        self.columns = forward.columns + tuple(f"adj_{n}{end}" for end in ("", "_out") for n in _STATE)
+        self._clear = clear
         _extend(weighed, rest)
         parts = {"g2p": [flow, merge], "contact": [touch], "grid_update": [grid], "p2g and stress": [weighed]}
-        self._parts = {name: Plan(phases, work.threads) for name, phases in parts.items()}
-        self._whole = Plan([clear, flow, merge, touch, grid, weighed], work.threads)
-        self._places = Places(self._whole.launches)
-        self._of_project, self._of_stress = Places(self._project), Places(self._stress)
+        self._stages = parts
+        self._whole = Plan([clear, flow, merge, touch, grid, weighed], work.threads, self.columns)
         work.pool.give(blank)
 
     def _weigh(self, forced: Any, blocks: int) -> Launch:
@@ -177,41 +166,32 @@ class Backward:
             return [work.law_launch(stage, index, lots[0].start, lots[-1].stop, made)]
         return [work.law_launch(stage, index, lot.start, lot.stop, given | {"theta": rows[lot.slab]}) for lot in lots]
 
-    def bind(
-        self, state: Buffers, out: Buffers, grid: Buffers, adj_state: Buffers, adj_out: Buffers, k: int, dt: float
-    ) -> None:
-        """Point the launches at substep `k`."""
-        put = self._places.put
-        for name in _STATE:
-            put(name, state.packed[name])
-            put(f"{name}_out", out.packed[name])
-            put(f"adj_{name}", adj_state.packed[name])
-            put(f"adj_{name}_out", adj_out.packed[name])
-        for name, packed in grid.packed.items():
-            put(name, packed)
-        put("elapsed", k * dt)
-        for name in ("F", "h"):
-            self._of_project.put(name, adj_state.packed[name], True)
-            self._of_project.put(f"{name}_out", adj_out.packed[name], True)
-        self._of_project.put("C_out", adj_out.packed["C"], True)
-        for name in ("F", "C", "h"):
-            self._of_stress.put(name, adj_state.packed[name], True)
-        self._bound = state, adj_state, adj_out
+    @cached_property
+    def _parts(self) -> dict[str, Plan]:
+        """The stages one by one; the first has no name."""
+        stages = {"": [self._clear], **self._stages}
+        return {name: Plan(phases, self._work.threads, self.columns) for name, phases in stages.items()}
 
-    def run(self, probe: Probe | None) -> None:
-        """Launch everything."""
+    def row(self, row: Row, adj_state: Buffers, adj_out: Buffers) -> Row:
+        """What changes in a substep: the forward row, and where the cotangents are."""
+        if self._work.records:
+            return [*row, *adj_state.packed.values(), *adj_out.packed.values()]
+        return [*row, *adj_state.words.values(), *adj_out.words.values()]
+
+    def run(self, rows: list[Row]) -> None:
+        """Go back through the substeps of these rows."""
+        self._work.crew.run(self._whole, rows)
+
+    def run_slowly(self, row: Row, state: Buffers, adj_state: Buffers, adj_out: Buffers, probe: Probe | None) -> None:
+        """Go back through one substep with a probe after each stage, or with a volume filter."""
         work, filtered = self._work, self._forward.filter
-        if probe is None and filtered is None:
-            work.crew.run(self._whole)
-            return
-        work.crew.run(self._before)
-        if filtered:
-            work.crew.run(self._forward.flow)
-            filtered.backward(*self._bound)
-        seen = {**self._bound[1].arrays, **{n: a for n, a in work.nodes.arrays.items() if n.startswith("adj_")}}
+        seen = {**adj_state.arrays, **{n: a for n, a in work.nodes.arrays.items() if n.startswith("adj_")}}
         for name, plan in self._parts.items():
-            work.crew.run(plan)
-            if probe:
+            work.crew.run(plan, [row])
+            if filtered and not name:
+                work.crew.run(self._forward.flow, [row[: len(self._forward.columns)]])
+                filtered.backward(state, adj_state, adj_out)
+            if probe and name:
                 probe(name, seen)
 
     def collect(self) -> None:
@@ -243,6 +223,11 @@ class Substep:
     def backward(self) -> Backward:
         """The adjoint launches."""
         return Backward(self._work, self._layout, self.forward)
+
+
+def columns_of(work: Workspace) -> tuple[str, ...]:
+    """Arguments that change from substep to substep."""
+    return ("substep", "elapsed", *_STATE, *(f"{n}_out" for n in _STATE), *work.grid_names)
 
 
 def shared_lots(work: Workspace, layout: Layout | FixedLayout) -> Iterable[tuple[int, int, int, list[Lot]]]:
