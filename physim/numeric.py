@@ -113,6 +113,18 @@ class Numeric:
         self._torch = source
         return source
 
+    def bound(self, suffix: str, **names: Any) -> Numeric:
+        """The same source with global names of its own, such as sizes and other `@numeric` functions.
+
+        Args:
+            suffix: makes the name of the new function unlike that of any other.
+            names: what the source, its adjoint and its torch version find under these names.
+        """
+        made = Numeric(rebind(self.source, names, suffix))
+        made._adjoint = rebind(self._adjoint, names, suffix) if self._adjoint else None
+        made._torch = rebind(self._torch, names, suffix) if self._torch else None
+        return made
+
     def warp(self, precision: Precision, **bindings: Any) -> Any:
         """The `wp.func` of this function in one precision; `bindings` adds names such as `params`."""
         key = (precision.name, tuple(sorted(bindings.items())))

@@ -12,7 +12,7 @@ from physim.errors import FitError
 from physim.fit.problem import Problem, Rejected
 from physim.fit.space import Space
 from physim.laws import Material
-from physim.laws.material import native_values
+from physim.laws.material import theta_columns
 from physim.laws.tables import table_stress
 from physim.observe.record import Comparison
 from physim.scene.loader import Scene
@@ -110,7 +110,7 @@ class TableProblem(Problem):
         }
         every = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in self._values[name].items()} | fitted
         bare = {k.rpartition(".")[2]: v for k, v in every.items()}
-        return torch.stack(native_values(material.laws, bare))[None, :]
+        return theta_columns(material.laws, bare, material.network)
 
 
 def _read(scene: Scene, name: str, part: TablePart) -> StressTest:

@@ -1,6 +1,6 @@
 """Constitutive laws: elastic, viscous, inelastic; their parameters; and materials composed of them."""
 
-from physim.laws import elastic, fluid, plastic, rubber, viscoelastic
+from physim.laws import elastic, fluid, neural, plastic, rubber, viscoelastic
 from physim.laws.core import LAWS, ElasticLaw, InelasticLaw, ViscousLaw, get_law, names, register
 from physim.laws.material import Material
 from physim.laws.parameters import Param, lame
@@ -17,6 +17,7 @@ __all__ = [
     "get_law",
     "lame",
     "names",
+    "neural",
     "plastic",
     "register",
     "rubber",

@@ -52,8 +52,7 @@ def closed_form_checks(subject: Subject) -> Iterator[Check]:
     """The closed forms that exist for the subject's elastic law."""
     material = subject.material
     name = material.elastic.name
-    theta = material.theta().detach()
-    values = dict(zip(material.names, theta[0].tolist(), strict=True))
+    values = material.native()
     if name in UNIAXIAL_STRAIN:
         s = subject.rounded(torch.linspace(0.7, 1.5, 33, dtype=torch.float64))
         F = subject.eye(len(s))

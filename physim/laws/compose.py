@@ -55,6 +55,12 @@ def _keep(F_trial: mat33, h: history, f: mat33, theta: params, dt: real):
     return F_trial, h
 
 
+def width_of(law: ElasticLaw | ViscousLaw | InelasticLaw) -> int:
+    """Number of columns of theta that a law reads."""
+    network = law.network if isinstance(law, ElasticLaw) else None
+    return len(law.params) + (network.size if network else 0)
+
+
 @dataclass(frozen=True)
 class Composition:
     """The laws of one material, without their parameter values.
@@ -83,7 +89,7 @@ class Composition:
     @property
     def laws(self) -> list[ElasticLaw | ViscousLaw | InelasticLaw]:
         """The laws that are there, in the order of their columns."""
-        return [law for law in (self.elastic, self.viscous, self.inelastic) if law is not None]
+        return [law for law in self._parts if law is not None]
 
     @property
     def name(self) -> str:
@@ -97,8 +103,28 @@ class Composition:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the columns of theta."""
+        """Names of the native parameters; the weights of a network have none."""
         return tuple(p.name for p in self.params)
+
+    @property
+    def width(self) -> int:
+        """Number of columns of theta: the named ones and the weights."""
+        return sum(width_of(law) for law in self.laws)
+
+    def named_columns(self) -> dict[str, int]:
+        """Column of theta of each name."""
+        starts = [self.columns()[kind][0] for kind, law in zip("EVI", self._parts, strict=True) if law]
+        pairs = zip(self.laws, starts, strict=True)
+        return {p.name: start + i for law, start in pairs for i, p in enumerate(law.params)}
+
+    def network_columns(self) -> tuple[int, int]:
+        """Half-open range of theta that holds the weights of the elastic law; empty without."""
+        start = len(self.elastic.params)
+        return start, width_of(self.elastic)
+
+    @property
+    def _parts(self) -> tuple[ElasticLaw | ViscousLaw | InelasticLaw | None, ...]:
+        return self.elastic, self.viscous, self.inelastic
 
     @property
     def history_size(self) -> int:
@@ -108,8 +134,8 @@ class Composition:
     def columns(self) -> dict[str, tuple[int, int]]:
         """Half-open column range of each law; a law without parameters is given one column that it does not read."""
         at, found = 0, {}
-        for kind, law in (("E", self.elastic), ("V", self.viscous), ("I", self.inelastic)):
-            size = len(law.params) if law else 0
+        for kind, law in zip("EVI", self._parts, strict=True):
+            size = width_of(law) if law else 0
             found[kind] = (at, at + size) if size else (0, 1)
             at += size
         return found
@@ -154,7 +180,7 @@ class Composition:
 
     def _bound(self, precision: Precision) -> dict[str, Any]:
         vectors = {
-            "params": precision.vector(max(1, len(self.names))),
+            "params": precision.vector(max(1, self.width)),
             "history": precision.vector(max(1, self.history_size)),
         }
         return {**precision.names(), **vectors, **self._constants()}

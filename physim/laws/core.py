@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physim.errors import InputError, nearest
 from physim.laws.parameters import Param
@@ -15,6 +15,19 @@ from physim.numeric import Numeric, Word
 
 # Placeholder for annotations in `project` sources; bound to the elastic law's parameter vector.
 elastic_params = Word
+
+
+class Network(Protocol):
+    """Columns of theta that no user writes: the weights of a law that is learned."""
+
+    @property
+    def size(self) -> int:
+        """How many columns."""
+        ...
+
+    def make(self, seed: int) -> nn.Module:
+        """A module of raw weights; `module.columns(named)` are the columns of theta, (..., size), differentiable."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +42,7 @@ class ElasticLaw:
         moduli: theta (..., k) -> (shear, bulk) modulus at rest [Pa].
         cite: source.
         summary: one line for tables.
+        network: the weights of a learned law, columns of theta after `params`; None for a closed form.
     """
 
     name: str
@@ -38,6 +52,7 @@ class ElasticLaw:
     moduli: Callable[[Tensor], tuple[Tensor, Tensor]]
     cite: str
     summary: str
+    network: Network | None = None
 
     @property
     def is_fluid(self) -> bool:

@@ -77,7 +77,7 @@ def _steady_shear(subject: Subject) -> Iterator[Check]:
     )
     law = subject.material.viscous
     if law is not None and law.name in STEADY_SHEAR:
-        values = dict(zip(subject.material.names, subject.material.theta().detach()[0].tolist(), strict=True))
+        values = subject.material.native()
         exact = STEADY_SHEAR[law.name](rate, values)
         error = abs(stresses[-1] - exact) / exact
         yield subject.check("viscosity", error, 0.01, f"{stresses[-1]:.6g} Pa at {rate:g}/s, exact {exact:.6g} Pa")

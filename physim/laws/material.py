@@ -28,9 +28,13 @@ class Material(nn.Module):
         inelastic: law or its name: plastic flow, a fluid's loss of shape, relaxation.
         rho0: reference density [kg/m^3].
         values: parameter values [SI], numbers or float tensors of shape (n,) for one value per particle.
+        network: weights of a learned elastic law, from `law.network.make(seed)`; those of seed 0 unless given.
+
+    Attributes:
+        network: module of the weights, or None; its own `columns(named)` are columns of theta.
 
     Raises:
-        InputError: unknown law or parameter, a missing or impossible value.
+        InputError: unknown law or parameter, a missing or impossible value, or weights of another law.
 
     Example:
         >>> rubber = Material("neo_hookean", rho0=1070.0, values={"E": 250e3, "nu": 0.49})
@@ -46,6 +50,7 @@ class Material(nn.Module):
         *,
         rho0: float,
         values: dict[str, Any] | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.laws = Composition(
@@ -65,6 +70,12 @@ class Material(nn.Module):
         self._check_together(given)
         for name, param in self.table.items():
             self._put(param, given[name])
+        wanted = self.elastic.network
+        if network is None and wanted is not None:
+            network = wanted.make(0)
+        if getattr(network, "plan", None) != wanted:
+            raise InputError(f"{self.composition}: these weights are not of this law; make them by law.network.make.")
+        self.network = network
 
     def _checked(self, param: Param, value: Any) -> Tensor:
         """The value as a float64 tensor of its own; `InputError` unless it is allowed alone."""
@@ -150,8 +161,13 @@ class Material(nn.Module):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Native parameters: the columns of theta."""
+        """Native parameters; the weights of a network are columns of theta too, but have no names."""
         return self.laws.names
+
+    def native(self) -> dict[str, float]:
+        """Native parameters of the first row of theta [SI] by name."""
+        row = self.theta().detach()[0].tolist()
+        return {name: row[column] for name, column in self.laws.named_columns().items()}
 
     @property
     def history_size(self) -> int:
@@ -178,12 +194,15 @@ class Material(nn.Module):
             self._put(self.table[name], value)
 
     def free(self, *names: str) -> None:
-        """Let gradients flow to these parameters.
+        """Let gradients flow to these parameters; "network" stands for all weights of a learned law.
 
         Raises:
             InputError: unknown name, or a value at its bound, which has no finite raw value to start from.
         """
         for name in names:
+            if name == "network" and self.network is not None:
+                self.network.requires_grad_(True)
+                continue
             param = self._named(name)
             if name in self._fixed:
                 raise InputError(
@@ -194,7 +213,9 @@ class Material(nn.Module):
 
     def freeze(self, *names: str) -> None:
         """Stop gradients to these parameters, or to all."""
-        for name in names or tuple(self.raw):
+        if self.network is not None and (not names or "network" in names):
+            self.network.requires_grad_(False)
+        for name in [n for n in names or tuple(self.raw) if n != "network" or self.network is None]:
             self._named(name)
             if name in self.raw:
                 self.raw[name].requires_grad_(False)
@@ -211,10 +232,8 @@ class Material(nn.Module):
         return self.table[name]
 
     def theta(self) -> Tensor:
-        """Native parameters [SI], (1, k), or (n, k) where a value is given per particle."""
-        native = native_values(self.laws, self.values())
-        columns = torch.broadcast_tensors(*native) if native else [torch.zeros((), dtype=torch.float64)]
-        return torch.stack([c.reshape(-1) for c in columns], dim=1)
+        """Native parameters [SI] and the network's columns, (1, k), or (n, k) where a value is given per particle."""
+        return theta_columns(self.laws, self.values(), self.network)
 
     def rest_history(self, n: int) -> Tensor:
         """History of n undeformed particles, (n, k)."""
@@ -332,3 +351,17 @@ def native_values(laws: Composition, values: dict[str, Tensor]) -> list[Tensor]:
         nu = values["nu"]
         native["bulk_modulus"] = 2.0 * shear * (1.0 + nu) / (3.0 * (1.0 - 2.0 * nu))
     return [native[n] for n in laws.names]
+
+
+def theta_columns(laws: Composition, values: dict[str, Tensor], network: Any) -> Tensor:
+    """Columns of theta (n, k) from user-facing values [SI]: those of a network follow its law's named ones."""
+    native = native_values(laws, values)
+    named = torch.broadcast_tensors(*native) if native else [torch.zeros((), dtype=torch.float64)]
+    theta = torch.stack([c.reshape(-1) for c in named], dim=1)
+    if network is None:
+        return theta
+    own = len(laws.elastic.params)
+    weights = network.columns(theta[:, :own])
+    rows = max(theta.shape[0], weights.shape[0])
+    theta, weights = theta.expand(rows, -1), weights.expand(rows, -1)
+    return torch.cat([theta[:, :own], weights, theta[:, own:]], dim=1)

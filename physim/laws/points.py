@@ -70,7 +70,7 @@ class Points:
         self.history_size = max(1, material.history_size)
         self._vectors = {
             "history": precision.vector(self.history_size),
-            "params": precision.vector(max(1, len(material.names))),
+            "params": precision.vector(max(1, material.laws.width)),
         }
 
     @cached_property

@@ -74,7 +74,7 @@ def transfer_kernels(
 def law_kernels(laws: Composition, precision: Precision, wide: int) -> dict[str, wp.Kernel]:
     """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
     bound = {
-        "params": precision.vector(len(laws.names)),
+        "params": precision.vector(laws.width),
         "history": precision.vector(max(1, laws.history_size)),
         "wide_history": precision.vector(wide),
         "HISTORY": laws.history_size,
@@ -170,7 +170,7 @@ class Workspace:
         self._bound: dict[str, Any] = {}
         self._bound_to: tuple[Layout | FixedLayout, float] | None = None
         self._fixed: FixedLayout | None = None
-        thetas = {f"theta_{i}": p.vector(len(m.laws.names)) for i, m in enumerate(model.materials)}
+        thetas = {f"theta_{i}": p.vector(m.laws.width) for i, m in enumerate(model.materials)}
         motion = {"position": p.vec3, "rotation": p.mat33, "velocity": p.vec3, "spin": p.vec3}
         self.input_types = {"gravity": p.vec3, **motion, **thetas}
         self.inputs = self.grads = Buffers({}, {})

@@ -47,7 +47,7 @@ def grid_kernels(precision: Precision, dim: int, rate: bool, bar: bool, motion: 
 @cache
 def law_kernels(laws: Composition, precision: Precision, dim: int, rate: bool, bar: bool) -> dict[str, wp.Kernel]:
     """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
-    size, history = len(laws.names), laws.history_size
+    size, history = laws.width, laws.history_size
     bound = {
         "params": precision.vector(size),
         "history": precision.vector(max(1, history)),

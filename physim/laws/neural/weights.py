@@ -1,0 +1,144 @@
+"""Weights of neural energies as a module, and the way from them to columns of theta that keep the physics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from physim.errors import InputError
+from physim.laws.neural.encoders import Encoder, get_encoder
+
+# Columns of theta before those of the units: the coefficient of z[1] and that of the volume's own energy [Pa].
+HEAD = 2
+# An optimiser's step of 1e-2 in a raw inner weight should bend the energy within strains of a few tens of percent.
+INNER = 4.0
+OUTER = 0.02
+# Beyond this a unit is straight for any strain, and exp(bias) leaves what single precision holds.
+LARGEST_BIAS = 15.0
+# |det X| <= |X|^3/(3 sqrt 6) for a traceless symmetric X, so that |z[1]| of the hencky encoder is at most this z[0].
+_ODD_SHARE = 1.0 / (6.0 * 6.0**0.5)
+
+
+@dataclass(frozen=True)
+class UnitPlan:
+    """Size and kind of a layer of units: what a file must repeat for its weights to fit.
+
+    Attributes:
+        encoder: name of the encoder.
+        hidden: number of units.
+        convex: whether outer weights, and inner ones of z[0] and z[1], are kept from being negative.
+    """
+
+    encoder: str = "invariants"
+    hidden: int = 16
+    convex: bool = False
+
+    def __post_init__(self) -> None:
+        get_encoder(self.encoder, self.convex)
+        if not (isinstance(self.hidden, int) and 1 <= self.hidden <= 256):
+            raise InputError(f"hidden: {self.hidden!r} is not a number of units; give 1 to 256.")
+
+    @property
+    def size(self) -> int:
+        """Number of columns of theta."""
+        return HEAD + 5 * self.hidden
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the raw weights by name."""
+        inputs = len(get_encoder(self.encoder).used)
+        return {"outer": (self.hidden,), "inner": (self.hidden, inputs), "bias": (self.hidden,), "second": ()}
+
+    def make(self, seed: int) -> UnitWeights:
+        """Weights drawn at random, near the energy without units."""
+        return UnitWeights(self, seed)
+
+    def options(self) -> dict[str, Any]:
+        """What `neural_energy` was asked for."""
+        return {"encoder": self.encoder, "hidden": self.hidden, "convex": self.convex}
+
+
+class UnitWeights(nn.Module):
+    """Raw weights of a layer of units; frozen until `Material.free("network")`.
+
+    `outer`, `inner`, `bias` and `second` may have a leading axis, one set of weights for each row of theta (worlds).
+
+    Attributes:
+        plan: sizes.
+    """
+
+    outer: nn.Parameter
+    inner: nn.Parameter
+    bias: nn.Parameter
+    second: nn.Parameter
+
+    def __init__(self, plan: UnitPlan, seed: int) -> None:
+        super().__init__()
+        self.plan = plan
+        g = torch.Generator().manual_seed(seed)
+        centre = {"outer": -4.0 if plan.convex else 0.0, "second": -4.0 if self.encoder.second == "even" else 0.0}
+        spread = {"outer": 0.5 if plan.convex else OUTER, "bias": 1.5, "second": 0.0}
+        for name, shape in plan.shapes().items():
+            drawn = torch.randn(shape, dtype=torch.float64, generator=g)
+            raw = centre.get(name, 0.0) + spread.get(name, 1.0) * drawn
+            self.register_parameter(name, nn.Parameter(raw, requires_grad=False))
+
+    @property
+    def encoder(self) -> Encoder:
+        """What the units read."""
+        return get_encoder(self.plan.encoder, self.plan.convex)
+
+    def units(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Relative outer weights (r, hidden), biases (r, hidden) and inner weights (r, 3, hidden)."""
+        plan, used = self.plan, self.encoder.used
+        outer, bias = (t.reshape(-1, plan.hidden) for t in (self.outer, self.bias))
+        inner = INNER * self.inner.reshape(-1, plan.hidden, len(used)).mT
+        if plan.convex:
+            outer = softplus(outer)
+            inner = torch.cat([softplus(inner[:, :-1]), inner[:, -1:]], dim=1)
+        rows = [inner[:, used.index(i)] if i in used else torch.zeros_like(inner[:, 0]) for i in range(3)]
+        return outer, LARGEST_BIAS * torch.tanh(bias / LARGEST_BIAS), torch.stack(rows, dim=1)
+
+    def columns(self, named: Tensor) -> Tensor:
+        """Columns of theta after the named ones, (n, size), differentiable.
+
+        The units' scale m [Pa] is chosen so that both moduli at rest are the named ones, the coefficient of the
+        volume's own energy is positive, and no unit can turn the slope in z[0] or z[1] negative.
+
+        Args:
+            named: the law's named columns, (n, k).
+        """
+        outer, bias, inner = self.units()
+        shear, bulk = (m[:, None] for m in self.encoder.moduli(named))
+        fall, free = self._falls(outer, bias, inner)
+        low = torch.sigmoid(bias)
+        stiffening = (outer * inner[:, 2] ** 2 * low * (1.0 - low)).sum(dim=1, keepdim=True)
+        scale = shear if self.encoder.second != "none" else bulk
+        held = stiffening.clamp(min=0.0) * scale / bulk
+        if self.encoder.second == "even":
+            scale = scale / (1.0 + 2.0 * (fall.sum(dim=1, keepdim=True) + free) + held)
+            second = scale * (fall[:, 1:] + free)
+        else:
+            odd = _ODD_SHARE * (fall[:, 1:] + free.abs())
+            scale = scale / (1.0 + 2.0 * (fall[:, :1] + odd) + held)
+            second = scale * free
+        head = [second, bulk - scale * stiffening]
+        rows = max(t.shape[0] for t in (*head, inner))
+        parts = [*head, scale * outer, torch.exp(bias), *inner.unbind(dim=1)]
+        return torch.cat([t.expand(rows, -1) for t in parts], dim=1)
+
+    def _falls(self, outer: Tensor, bias: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
+        """How far units can pull down the slopes in z[0] and z[1], (r, 2), and the free part of the second, (r, 1)."""
+        low = torch.sigmoid(bias)[:, None]
+        pull = outer[:, None] * inner[:, :2]
+        fall = (pull.clamp(min=0.0) * low + (-pull).clamp(min=0.0) * (1.0 - low)).sum(dim=2)
+        free = self.second.reshape(-1, 1)
+        if self.encoder.second == "even":
+            return fall, softplus(free)
+        if self.encoder.second == "none":
+            return torch.zeros_like(fall), torch.zeros_like(free)
+        either = (pull.abs() * torch.maximum(low, 1.0 - low)).sum(dim=2)
+        return torch.cat([fall[:, :1], either[:, 1:]], dim=1), free

@@ -1,0 +1,207 @@
+"""Learned energies keep the physics for any weights, in every reader, and carry gradients to their weights."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from physim.errors import InputError
+from physim.fit.differences import compare
+from physim.laws import ElasticLaw, Material, get_law
+from physim.laws.neural import neural_energy
+from physim.laws.points import Points
+from physim.laws.stability import wave_modulus
+from physim.laws.verify import verify
+from physim.numeric import F32, F64
+from physim.sim.model import Grid, Model
+from physim.solvers.mpm.solver import SolverMPM
+
+torch.set_num_threads(1)
+EYE = torch.eye(3, dtype=torch.float64)
+KINDS = {
+    "invariants": {},
+    "convex": {"convex": True, "hidden": 5},
+    "hencky": {"encoder": "hencky", "hidden": 5},
+    "volume": {"encoder": "volume", "hidden": 4},
+    "wide": {"hidden": 24},
+}
+ELASTIC = {"E": 1e5, "nu": 0.3}
+
+
+def wild(law: ElasticLaw, seed: int = 1) -> Material:
+    """A material whose weights are far from their start."""
+    network = law.network.make(seed)
+    g = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.7 * torch.randn(weight.shape, dtype=torch.float64, generator=g)
+    values = ELASTIC if len(law.params) == 2 else {"bulk_modulus": 8e4}
+    return Material(law, rho0=1000.0, values=values, network=network)
+
+
+def deformed(n: int, size: float, seed: int = 2) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    A = torch.randn(n, 3, 3, dtype=torch.float64, generator=g)
+    Q = torch.linalg.matrix_exp(torch.randn(n, 3, 3, dtype=torch.float64, generator=g) * 2.0 * (EYE == 0))
+    Q = torch.linalg.qr(Q).Q
+    Q = Q * torch.linalg.det(Q).sign()[:, None, None]
+    return Q @ torch.linalg.matrix_exp(size * (A + A.mT) / 2)
+
+
+@pytest.mark.parametrize("precision", [F64, F32], ids=["f64", "f32"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_weights_keep_the_physics(kind, precision, monkeypatch):
+    # So many points that the quadrature of a loop leaves nothing but the law's own work.
+    monkeypatch.setattr(sys.modules[verify.__module__], "_LOOP_POINTS", 1024)
+    material = wild(neural_energy(**KINDS[kind]))
+    checks = {c.property: c for c in verify(material, precision, samples=300)}
+    failed = [f"{c.property}: {c.value:.3g} > {c.bar:g}" for c in checks.values() if not c.passed]
+    assert not failed, failed
+    assert checks["rest state"].value == 0.0
+    if precision is F64:
+        for exact in ("objectivity", "isotropy", "symmetry", "energy", "closed loops", "tangent at rest"):
+            assert checks[exact].value < 1e-12, exact
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stress_is_the_slope_of_the_energy_far_from_rest(kind):
+    material = wild(neural_energy(**KINDS[kind]))
+    F = deformed(40, 0.5).requires_grad_()
+    psi = material.energy(F)
+    (P,) = torch.autograd.grad(psi.sum(), F)
+    tau = material.kirchhoff(F)
+    scale = tau.norm(dim=(1, 2), keepdim=True)
+    assert float(((P @ F.mT - tau) / scale).detach().abs().max()) < 1e-12
+    assert float(material.energy(EYE[None])) == 0.0
+    assert bool((psi > 0).all())
+
+
+@pytest.mark.parametrize("precision", [F32, F64], ids=["f32", "f64"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_warp_and_torch_agree_in_stress_and_every_column(kind, precision):
+    material = wild(neural_energy(**KINDS[kind]))
+    points, F = Points(material, precision), deformed(20, 0.3).float().double().requires_grad_()
+    theta = material.theta().expand(20, -1).clone().requires_grad_()
+    tau = material.kirchhoff(F, theta=theta)
+    G = torch.randn(20, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    bar, gradient_bar = (1e-13, 1e-11) if precision is F64 else (5e-6, 1e-4)
+    assert float((points.stress(F) - tau.detach()).abs().max() / tau.detach().abs().max()) < bar
+    want = torch.autograd.grad(tau, (F, theta), G)
+    got = points.stress(F, cotangent=G)
+    for key, w in zip(("F", "theta"), want, strict=True):
+        size = w.abs().reshape(20, -1).amax(dim=0).clamp(min=1e-30 if precision is F64 else 1e-6)
+        assert float(((got[key] - w).reshape(20, -1).abs() / size).max()) < gradient_bar, key
+
+
+def test_energy_grows_without_bound_in_collapse_and_stretch():
+    for kind in ("invariants", "convex", "hencky"):
+        for seed in range(5):
+            material = wild(neural_energy(**KINDS[kind]), seed)
+            for direction in (EYE, torch.diag(torch.tensor([1.0, -0.5, -0.5], dtype=torch.float64)), EYE[:, [1, 0, 2]]):
+                direction = 0.5 * (direction + direction.mT)
+                for sign in (1.0, -1.0):
+                    steps = sign * torch.linspace(0.0, 4.0, 9, dtype=torch.float64)
+                    F = torch.linalg.matrix_exp(steps[:, None, None] * direction)
+                    psi = material.energy(F)
+                    assert bool((psi[1:] > 0).all())
+                    assert float(psi[-1]) > float(psi[4]) > 0, (kind, seed)
+
+
+def test_greater_stress_goes_with_greater_stretch():
+    for seed in range(10):
+        material = wild(neural_energy(hidden=6), seed)
+        stretch = torch.exp(torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
+        tau = torch.diagonal(material.kirchhoff(torch.diag_embed(stretch)), dim1=1, dim2=2)
+        order = stretch.argsort(dim=1)
+        sorted_stress = tau.gather(1, order)
+        assert bool((sorted_stress.diff(dim=1) >= 0).all())
+
+
+def test_polyconvex_energies_are_elliptic_where_others_need_not_be():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 300, 3, dtype=torch.float64, generator=g)
+    F = deformed(300, 0.8)
+    rank_one = (a / a.norm(dim=1, keepdim=True))[:, :, None] * (b / b.norm(dim=1, keepdim=True))[:, None, :]
+    for seed in range(4):
+        material = wild(neural_energy(convex=True, hidden=6), seed)
+
+        def along(t: Tensor, F: Tensor = F, material: Material = material) -> Tensor:
+            return material.energy(F + t[:, None, None] * rank_one).sum()
+
+        t = torch.zeros(300, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(along(t), t, create_graph=True)
+        (curve,) = torch.autograd.grad(slope.sum(), t)
+        assert float(curve.min()) > 0.0
+
+
+def test_theta_holds_named_columns_then_the_network():
+    law = neural_energy(hidden=7)
+    material = Material(law, "kelvin_voigt", rho0=1000.0, values=ELASTIC | {"viscosity": 3.0})
+    assert material.names == ("mu", "bulk_modulus", "viscosity", "bulk_viscosity")
+    theta = material.theta()
+    assert theta.shape == (1, 4 + law.network.size) and material.laws.network_columns() == (2, 2 + law.network.size)
+    assert material.native() == pytest.approx(
+        {"mu": 1e5 / 2.6, "bulk_modulus": 1e5 / 1.2, "viscosity": 3.0, "bulk_viscosity": 0.0}
+    )
+    assert not theta.requires_grad
+    material.free("network", "E")
+    grads = torch.autograd.grad(material.theta().square().sum(), [*material.network.parameters(), material.raw["E"]])
+    assert all(bool((g != 0).any()) for g in grads)
+    material.freeze()
+    assert not material.theta().requires_grad
+    assert bool((wave_modulus(material, deformed(16, 0.3)) > 0).all())
+
+
+def test_values_and_weights_per_row():
+    law = neural_energy(hidden=3)
+    network = law.network.make(0)
+    with torch.no_grad():
+        for name, weight in list(network.named_parameters()):
+            setattr(network, name, torch.nn.Parameter(torch.stack([weight, 2 * weight])))
+    material = Material(law, rho0=1000.0, values=ELASTIC, network=network)
+    first = Material(law, rho0=1000.0, values=ELASTIC)
+    assert torch.equal(material.theta()[:1], first.theta()) and material.theta().shape[0] == 2
+    several = Material(law, rho0=1000.0, values={"E": torch.tensor([1e5, 2e5]), "nu": 0.3})
+    assert torch.equal(several.theta()[:1], first.theta()) and several.theta().shape[0] == 2
+
+
+def test_the_same_sizes_are_the_same_law():
+    assert neural_energy(hidden=9) is neural_energy("invariants", 9) is not neural_energy("hencky", 9)
+    assert neural_energy() is get_law("neural_energy", ElasticLaw)
+    assert neural_energy("hencky", 9).name == "neural_energy_hencky_9"
+    with pytest.raises(InputError, match="Did you mean 'hencky'"):
+        neural_energy("henky")
+    with pytest.raises(InputError, match="no polyconvex energy"):
+        neural_energy("hencky", convex=True)
+    with pytest.raises(InputError, match="number of units"):
+        neural_energy(hidden=0)
+    with pytest.raises(InputError, match="not of this law"):
+        Material(neural_energy(hidden=9), rho0=1.0, values=ELASTIC, network=neural_energy(hidden=8).network.make(0))
+    with pytest.raises(InputError, match="not of this law"):
+        Material("neo_hookean", rho0=1.0, values=ELASTIC, network=neural_energy().network.make(0))
+
+
+@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky"])
+def test_gradients_of_a_rollout_reach_the_weights(kind):
+    material = wild(neural_energy(**{**KINDS[kind], "hidden": 3}))
+    material.free("network", "E", "nu")
+    axis = torch.linspace(0.32, 0.68, 4, dtype=torch.float64)
+    x = torch.cartesian_prod(axis, axis, axis)
+    n = len(x)
+    model = Model(Grid((0.0, 0.0, 0.0), 0.1, (11, 11, 11)), torch.full((n,), 0.12**3, dtype=torch.float64), [material])
+    g = torch.Generator().manual_seed(0)
+    solver = SolverMPM(model, x, 3.0 * torch.randn(n, 3, dtype=torch.float64, generator=g), threads=1)
+    start = replace(solver.initial_state(), F=deformed(n, 0.2))
+    weights = torch.randn(n, 3, dtype=torch.float64, generator=g)
+
+    def loss() -> Tensor:
+        return (weights * solver.advance(start, None, 1e-3, 12).x).sum()
+
+    leaves = {**dict(material.network.named_parameters()), **dict(material.raw.items())}
+    found = compare(loss, {name: (leaf, 1.0) for name, leaf in leaves.items()}, seed=0)
+    for difference in found:
+        assert difference.agrees(1e-6) and difference.size > 0, difference
