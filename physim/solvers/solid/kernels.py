@@ -22,7 +22,7 @@ from physim.numeric import mat33, numeric, real, vec3
 from physim.tensor import cofactor
 
 # Bound when a kernel is built; SHARE is 1 / DIM.
-DIM, RATE, BAR, PARAMS, HISTORY, MOTION, LANES = 3, 1, 0, 0, 0, 0, 8
+DIM, RATE, BAR, HISTORY, MOTION, LANES = 3, 1, 0, 0, 0, 8
 SHARE = 1.0 / 3.0
 params = history = stress_of = project_of = gather_block = spread_block = None
 
@@ -113,7 +113,7 @@ def project(
     dt: real,
     F_old: wp.array(dtype=mat33),
     h_old: wp.array2d(dtype=real),
-    theta: wp.array2d(dtype=real),
+    theta: wp.array(dtype=params),
     start: int,
     stride: int,
     F_new: wp.array(dtype=mat33),
@@ -122,9 +122,7 @@ def project(
     """Elastic deformation and history after the substep's deformation and the law's return map."""
     i = wp.tid()
     p = start + i
-    parameters = params()
-    for j in range(PARAMS):
-        parameters[j] = theta[i * stride, j]
+    parameters = theta[i * stride]
     past = history()
     for j in range(HISTORY):
         past[j] = h_old[p, j]
@@ -143,7 +141,7 @@ def stress(
     J_bar: wp.array(dtype=real),
     beta: wp.array(dtype=real),
     element: wp.array(dtype=wp.int32),
-    theta: wp.array2d(dtype=real),
+    theta: wp.array(dtype=params),
     start: int,
     stride: int,
     tau: wp.array(dtype=mat33),
@@ -151,9 +149,7 @@ def stress(
     """Kirchhoff stress [Pa] of one body's particles; with BAR, of a deformation nearer the element's volume ratio."""
     i = wp.tid()
     p = start + i
-    parameters = params()
-    for j in range(PARAMS):
-        parameters[j] = theta[i * stride, j]
+    parameters = theta[i * stride]
     past = history()
     for j in range(HISTORY):
         past[j] = h[p, j]

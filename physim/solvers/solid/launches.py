@@ -47,12 +47,10 @@ def grid_kernels(precision: Precision, dim: int, rate: bool, bar: bool, motion: 
 @cache
 def law_kernels(laws: Composition, precision: Precision, dim: int, rate: bool, bar: bool) -> dict[str, wp.Kernel]:
     """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
-    size, history = laws.width, laws.history_size
     bound = {
-        "params": precision.vector(size),
-        "history": precision.vector(max(1, history)),
-        "PARAMS": size,
-        "HISTORY": history,
+        "params": precision.vector(laws.width),
+        "history": precision.vector(max(1, laws.history_size)),
+        "HISTORY": laws.history_size,
         "DIM": dim,
         "RATE": int(rate),
         "BAR": int(bar),

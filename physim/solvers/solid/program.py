@@ -25,7 +25,8 @@ class Substep:
         self.work, self.t, self.dt = work, t, dt
         history = {"F": p.mat33, "h": p.real} if work.inelastic else {}
         self.state_types: Mapping[str, Any] = {"u": p.vec3, "w": p.vec3, **history}
-        thetas = {f"theta_{i}": p.real for i in range(len(work.model.bodies))}
+        laws = [work.model.materials[body.material].laws for body in work.model.bodies]
+        thetas = {f"theta_{i}": p.vector(own.width) for i, own in enumerate(laws)}
         motion = {n: p.mat33 if n == "turning" else p.vec3 for n in MOTION}
         self.input_types: Mapping[str, Any] = {"load": p.vec3, **motion, **thetas}
         self._inputs: Arrays = {}
