@@ -14,7 +14,7 @@ from torch import Tensor
 from physim.errors import InputError
 from physim.fit.differences import compare
 from physim.laws import ElasticLaw, Material, get_law
-from physim.laws.neural import neural_energy
+from physim.laws.neural import cann, formula, learned_law, neural_energy
 from physim.laws.points import Points
 from physim.laws.stability import wave_modulus
 from physim.laws.verify import verify
@@ -30,8 +30,15 @@ KINDS = {
     "hencky": {"encoder": "hencky", "hidden": 5},
     "volume": {"encoder": "volume", "hidden": 4},
     "wide": {"hidden": 24},
+    "cann": {"family": "cann"},
+    "cann_convex": {"family": "cann", "convex": True},
 }
 ELASTIC = {"E": 1e5, "nu": 0.3}
+
+
+def law_of(kind: str, **options: object) -> ElasticLaw:
+    given = {"family": "neural_energy", **KINDS[kind], **options}
+    return learned_law(given.pop("family"), given)
 
 
 def wild(law: ElasticLaw, seed: int = 1) -> Material:
@@ -39,8 +46,8 @@ def wild(law: ElasticLaw, seed: int = 1) -> Material:
     network = law.network.make(seed)
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in network.parameters():
-            weight += 0.7 * torch.randn(weight.shape, dtype=torch.float64, generator=g)
+        for name, weight in network.named_parameters():
+            weight += (0.0 if name == "shape" else 0.7) * torch.randn(weight.shape, dtype=torch.float64, generator=g)
     values = ELASTIC if len(law.params) == 2 else {"bulk_modulus": 8e4}
     return Material(law, rho0=1000.0, values=values, network=network)
 
@@ -59,7 +66,7 @@ def deformed(n: int, size: float, seed: int = 2) -> Tensor:
 def test_any_weights_keep_the_physics(kind, precision, monkeypatch):
     # So many points that the quadrature of a loop leaves nothing but the law's own work.
     monkeypatch.setattr(sys.modules[verify.__module__], "_LOOP_POINTS", 1024)
-    material = wild(neural_energy(**KINDS[kind]))
+    material = wild(law_of(kind))
     checks = {c.property: c for c in verify(material, precision, samples=300)}
     failed = [f"{c.property}: {c.value:.3g} > {c.bar:g}" for c in checks.values() if not c.passed]
     assert not failed, failed
@@ -71,7 +78,7 @@ def test_any_weights_keep_the_physics(kind, precision, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stress_is_the_slope_of_the_energy_far_from_rest(kind):
-    material = wild(neural_energy(**KINDS[kind]))
+    material = wild(law_of(kind))
     F = deformed(40, 0.5).requires_grad_()
     psi = material.energy(F)
     (P,) = torch.autograd.grad(psi.sum(), F)
@@ -85,7 +92,7 @@ def test_stress_is_the_slope_of_the_energy_far_from_rest(kind):
 @pytest.mark.parametrize("precision", [F32, F64], ids=["f32", "f64"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_warp_and_torch_agree_in_stress_and_every_column(kind, precision):
-    material = wild(neural_energy(**KINDS[kind]))
+    material = wild(law_of(kind))
     points, F = Points(material, precision), deformed(20, 0.3).float().double().requires_grad_()
     theta = material.theta().expand(20, -1).clone().requires_grad_()
     tau = material.kirchhoff(F, theta=theta)
@@ -102,7 +109,7 @@ def test_warp_and_torch_agree_in_stress_and_every_column(kind, precision):
 def test_energy_grows_without_bound_in_collapse_and_stretch():
     for kind in ("invariants", "convex", "hencky"):
         for seed in range(5):
-            material = wild(neural_energy(**KINDS[kind]), seed)
+            material = wild(law_of(kind), seed)
             for direction in (EYE, torch.diag(torch.tensor([1.0, -0.5, -0.5], dtype=torch.float64)), EYE[:, [1, 0, 2]]):
                 direction = 0.5 * (direction + direction.mT)
                 for sign in (1.0, -1.0):
@@ -193,9 +200,9 @@ def slopes_agree(material: Material, loss: Callable[[], Tensor]) -> None:
         assert difference.agrees(1e-6) and difference.size > 0, difference
 
 
-@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky"])
+@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "cann"])
 def test_gradients_of_a_rollout_reach_the_weights(kind):
-    material = wild(neural_energy(**{**KINDS[kind], "hidden": 3}))
+    material = wild(law_of(kind, **({} if kind == "cann" else {"hidden": 3})))
     material.free("network", "E", "nu")
     axis = torch.linspace(0.32, 0.68, 4, dtype=torch.float64)
     x = torch.cartesian_prod(axis, axis, axis)
@@ -224,3 +231,25 @@ def test_a_solid_carries_gradients_to_more_weights_than_a_loop_unrolls():
     same = block((2, 1, 1), 0.1, Material("neo_hookean", rho0=1000.0, values=ELASTIC))
     assert solver.stable_dt(solver.initial_state()) == pytest.approx(same.stable_dt(same.initial_state()))
     slopes_agree(material, lambda: (weights * solver.particles(solver.advance(start, None, 2e-3, 10)).x).sum())
+
+
+def test_a_readable_network_prints_itself_and_leaves_out_what_is_zero():
+    material = Material(cann(), rho0=1000.0, values={"mu": 2e4, "bulk_modulus": 1e5})
+    network = material.network
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+        network.linear[0] = network.volume[0] = 1.0
+        network.bend[0, 0] = 0.5
+    assert (
+        formula(material)
+        == "psi = 10 kPa K1 + 5 kPa K1^2 + 25 kPa (J^2 - 1 - 2 ln J), K1 = J^(-2/3) I1 - 3, K2 = J^(-4/3) I2 - 3"
+    )
+    F = deformed(20, 0.3)
+    B, J = F @ F.mT, torch.linalg.det(F)
+    K1 = J ** (-2 / 3) * torch.diagonal(B, dim1=1, dim2=2).sum(dim=1) - 3
+    want = 1e4 * K1 + 5e3 * K1**2 + 2.5e4 * (J**2 - 1 - 2 * J.log())
+    assert torch.allclose(material.energy(F), want, rtol=1e-12)
+    network.linear.data[1] = network.bend.data[1, 2] = 0.1
+    network.prune(0.02)
+    assert float(network.linear[1]) == float(network.bend[1, 2]) == 0.0 and float(network.bend[0, 0]) == 0.5

@@ -10,10 +10,8 @@ from typing import Any
 
 import physim
 from physim.fit.settings import fit_part
+from physim.scene.files import SECTIONS
 from physim.scene.loader import Scene
-
-FILED = ("bodies", "colliders", "data")
-"""Sections of a scene that may name files."""
 
 
 def fingerprint(scene: Scene) -> dict[str, str]:
@@ -49,7 +47,7 @@ def _without_paths(scene: Scene) -> tuple[dict[str, Any], list[tuple[str, str]]]
             elif isinstance(value, (dict, list)):
                 visit(value, inner)
 
-    for section in FILED:
+    for section in SECTIONS:
         if isinstance(plain.get(section), dict):
             visit(plain[section], section)
     return plain, found

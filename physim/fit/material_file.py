@@ -13,11 +13,13 @@ from physim.scene.loader import Scene
 from physim.scene.materials import MaterialSpec
 from physim.scene.rundir import file_name, write_atomic
 from physim.scene.units import ANGLE, Dimension
+from physim.scene.weights_file import ENDING, write_weights
 
 
 def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]:
     """Write every material with a fitted parameter: `material.yaml`, or `material_<name>.yaml` if several.
 
+    The weights of a learned law lie beside it, under the same name with another ending.
     The values are the fitted ones, with units; `intervals` holds the ends of their intervals. Where the scene assumes
     numbers, these intervals hold what that adds; `noise alone` in it has those without, and `assumed` the standard
     deviations.
@@ -35,7 +37,17 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
         combined = {e.name.removeprefix(prefix): e for e in result.uncertainty.combined if e.name.startswith(prefix)}
         assumed = {a.name: quantity(a.sd, a.dimension) for a in result.assumptions}
         spec = scene.materials[name]
-        text = material_yaml(scene, spec, estimates, level=result.level, combined=combined, assumed=assumed)
+        if spec.network is not None:
+            write_weights(path.with_suffix(ENDING), spec.network.module)
+        text = material_yaml(
+            scene,
+            spec,
+            estimates,
+            level=result.level,
+            combined=combined,
+            assumed=assumed,
+            weights=path.with_suffix(ENDING).name,
+        )
         write_atomic(path, text)
         paths.append(path)
     return paths
@@ -49,6 +61,7 @@ def material_yaml(
     level: float,
     combined: dict[str, Estimate] | None = None,
     assumed: dict[str, str | float] | None = None,
+    weights: str | None = None,
 ) -> str:
     """One material as YAML text.
 
@@ -59,6 +72,7 @@ def material_yaml(
         level: probability of the intervals.
         combined: the values with intervals that hold what is assumed, by key.
         assumed: standard deviations of the assumed numbers, by name.
+        weights: file beside it that holds the weights of a learned law.
     """
     records = ", ".join([*scene.spec.data] or ["its records"])
     data: dict[str, Any] = {
@@ -66,6 +80,8 @@ def material_yaml(
         "source": f"physim fit {scene.file.name}, data: {records}; intervals hold {100 * level:g} %",
         "law": spec.law,
     }
+    if spec.network is not None:
+        data["network"] = {"file": weights}
     density = estimates.get("density")
     if density is not None:
         data["density"] = _written(density.value, "kg/m^3")

@@ -9,10 +9,11 @@ from typing import Any
 
 from physim.errors import InputError, nearest
 from physim.scene.document import Document, Key, Where, display, read_document
+from physim.scene.files import resolve_files
 from physim.scene.includes import expand_includes
 from physim.scene.materials import MaterialSpec, read_materials
 from physim.scene.overrides import apply, apply_data, apply_text
-from physim.scene.paths import find_scene, resolve
+from physim.scene.paths import find_scene
 from physim.scene.problems import Findings, Problem, SceneError, translate
 from physim.scene.references import check_references
 from physim.scene.spec import ScenePart
@@ -134,27 +135,6 @@ def apply_recording(document: Document, name: str) -> None:
         path = ("recordings", name, "set", target)
         inner = {p[len(path) :]: w for p, w in document.places.items() if p[: len(path)] == path}
         apply(document, target, value, document.where(path), inner)
-
-
-def resolve_files(findings: Findings) -> None:
-    """Turn every `file` entry into the absolute path of a file that exists."""
-
-    def visit(node: Any, path: Key) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                if key == "file" and isinstance(value, str):
-                    try:
-                        node[key] = str(resolve(value, findings.document.where((*path, key))))
-                    except InputError as error:
-                        findings.add((*path, key), str(error))
-                else:
-                    visit(value, (*path, key))
-        elif isinstance(node, list):
-            for i, value in enumerate(node):
-                visit(value, (*path, i))
-
-    for section in ("bodies", "colliders", "data"):
-        visit(findings.document.data.get(section), (section,))
 
 
 def validate(findings: Findings) -> ScenePart | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from physim.errors import InputError, nearest
 from physim.scene.document import Document, Key, display, read_document
+from physim.scene.files import resolve_files
 from physim.scene.law_tables import (
     ADDED,
     ParamSpec,
@@ -18,6 +19,7 @@ from physim.scene.law_tables import (
     law_params,
     part_of,
 )
+from physim.scene.networks import NetworkSpec, read_network
 from physim.scene.problems import Findings
 from physim.scene.units import DENSITY, UnitError, parse, shown
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from physim.laws import Material
 
 # Keys of a material that are not parameters of its law.
-FIXED = ("law", "density", "viscous", "inelastic", "title", "source", "valid", "intervals")
+FIXED = ("law", "network", "density", "viscous", "inelastic", "title", "source", "valid", "intervals")
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class MaterialSpec:
         density: [kg/m^3], or None.
         values: parameters [SI] by key: `E`, `viscous.viscosity`, `inelastic.yield_stress`.
         params: what each key measures, and its bounds.
+        network: weights of a learned law, or None.
     """
 
     name: str
@@ -49,6 +52,7 @@ class MaterialSpec:
     density: float | None = None
     values: dict[str, float] = field(default_factory=dict)
     params: dict[str, ParamSpec] = field(default_factory=dict)
+    network: NetworkSpec | None = None
 
     def of(self, part: str) -> dict[str, float]:
         """Values [SI] of `law`, `viscous` or `inelastic`, by that law's own names."""
@@ -67,7 +71,10 @@ def make_material(spec: MaterialSpec) -> Material:
 
     values = {k.rpartition(".")[2]: v for k, v in spec.values.items()}
     rho0 = spec.density if spec.density is not None else 1000.0
-    return Material(spec.law, spec.viscous, spec.inelastic, rho0=rho0, values=values)
+    if spec.network is None:
+        return Material(spec.law, spec.viscous, spec.inelastic, rho0=rho0, values=values)
+    law, network = spec.network.law(spec.law), spec.network.weights()
+    return Material(law, spec.viscous, spec.inelastic, rho0=rho0, values=values, network=network)
 
 
 def read_materials(findings: Findings) -> dict[str, MaterialSpec]:
@@ -90,6 +97,7 @@ def read_material_file(path: Path) -> MaterialSpec:
     name = path.stem
     places = {("materials", name, *p): w for p, w in document.places.items()}
     findings = Findings(Document({"materials": {name: document.data}}, places))
+    resolve_files(findings)
     found = read_materials(findings)
     findings.stop_if_any()
     if name not in found:
@@ -111,6 +119,11 @@ class _Reader:
         law = self.law("law", self.path, self.entry)
         if law is None:
             return None
+        network = read_network(law.name, self.entry.get("network"), (*self.path, "network"), self.findings)
+        if len(self.findings.problems) > before:
+            return None
+        if network is not None:
+            law = network.law(law.name)
         own = {k: v for k, v in self.entry.items() if k not in FIXED}
         self.parameters(self.path, "", law, own)
         added = {part: self.added(part) for part in ADDED if self.entry.get(part) is not None}
@@ -118,7 +131,9 @@ class _Reader:
         if len(self.findings.problems) > before:
             return None
         viscous, inelastic = added.get("viscous"), added.get("inelastic")
-        spec = MaterialSpec(name, law.name, viscous, inelastic, density, self.values, self.params)
+        spec = MaterialSpec(
+            name, str(self.entry["law"]), viscous, inelastic, density, self.values, self.params, network
+        )
         try:
             make_material(spec)
         except InputError as error:

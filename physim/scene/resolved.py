@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from physim.scene.files import SECTIONS
 from physim.scene.loader import Scene
 from physim.scene.rundir import write_atomic
 
@@ -23,7 +24,7 @@ def write_resolved(scene: Scene, folder: Path) -> Path:
     if scene.recording is not None:
         data.pop("recordings", None)
     taken: dict[str, str] = {}
-    for section in ("bodies", "colliders", "data"):
+    for section in SECTIONS:
         _gather(data.get(section), folder, taken)
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)

@@ -19,6 +19,7 @@ def scene_schema() -> dict[str, Any]:
     properties |= _parameters("law")
     properties["law"] = {"enum": law_names("law"), "description": "Elastic law, or equation of state of a fluid."}
     properties["include"] = {"type": "string", "description": "A shipped material, or a .yaml file beside the scene."}
+    properties["network"] = _network()
     for part in ADDED:
         names = law_names(part)
         entry = {"law": {"enum": names}, **_parameters(part)}
@@ -36,6 +37,22 @@ def scene_schema() -> dict[str, Any]:
         types = schema["$defs"]["WallPart"]["properties"]["type"]["enum"]
         side["anyOf"] = [{"enum": types}, *side["anyOf"]]
     return {"$schema": DIALECT, "title": "physim scene", **{k: v for k, v in schema.items() if k != "title"}}
+
+
+def _network() -> dict[str, Any]:
+    """Weights of a learned law: a file, or the sizes of the law and a seed."""
+    from physim.laws.neural import FAMILIES, family_options
+
+    words = {str: "string", int: "integer", bool: "boolean"}
+    options = {
+        name: {"type": words[type(option.default)], "description": f"Of {family}; {option.default} unless given."}
+        for family in FAMILIES
+        for name, option in family_options(family).items()
+    }
+    file = {"type": "string", "description": "A .safetensors file beside the scene."}
+    seed = {"type": "integer", "minimum": 0, "description": "Of weights drawn at random; 0 unless given."}
+    inner = {"type": "object", "properties": {"file": file, "seed": seed, **options}, "additionalProperties": False}
+    return {"anyOf": [file, inner], "description": "Weights of a learned law."}
 
 
 def _parameters(part: str) -> dict[str, Any]:

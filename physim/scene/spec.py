@@ -18,6 +18,7 @@ class MaterialPart(Part):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     law: str
+    network: dict[str, Any] | None = None
     density: Density | None = None
     viscous: dict[str, Any] | None = None
     inelastic: dict[str, Any] | None = None

@@ -6,15 +6,16 @@ psi = (mu/2 - c) z[0] + c z[1] + k U(z[2]) + sum_i A_i g_i(w_i . z); see `encode
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from physim.laws.core import ElasticLaw, register
-from physim.laws.neural import encoders, units
-from physim.laws.neural.encoders import get_encoder
+from physim.laws.neural import units
+from physim.laws.neural.encoders import Encoder, get_encoder
 from physim.laws.neural.weights import HEAD, UnitPlan
 from physim.numeric import Numeric, Word, mat33, numeric, params, real, vec3
 
-# Bound per law: the encoder's functions, those of the units, where columns are, and whether z[1] carries shear at rest.
-measure = inputs = spread = volume_energy = volume_slope = unit_energy = unit_slopes = Word
+# Bound per law: the encoder's functions, the network's, where columns are, and whether z[1] carries shear at rest.
+measure = inputs = spread = volume_energy = volume_slope = network_energy = network_slopes = Word
 SECOND = VOLUME = 0
 SHARE = 0.0
 
@@ -24,7 +25,7 @@ def neural_energy_density(F: mat33, theta: params) -> real:
     """Energy psi = (mu/2 - c) z[0] + c z[1] + k U(z[2]) + sum_i A_i g_i(w_i . z) [J/m^3], z the encoder's."""
     z = inputs(measure(F))
     shape = (real(0.5) * theta[0] - real(SHARE) * theta[SECOND]) * z[0] + theta[SECOND] * z[1]
-    return shape + theta[VOLUME] * volume_energy(z[2]) + unit_energy(z, theta)
+    return shape + theta[VOLUME] * volume_energy(z[2]) + network_energy(z, theta)
 
 
 @numeric
@@ -37,7 +38,7 @@ def neural_kirchhoff(F: mat33, theta: params) -> mat33:
         theta[SECOND],
         theta[VOLUME] * volume_slope(z[2]),
     )
-    return spread(M, z, slopes + unit_slopes(z, theta))
+    return spread(M, z, slopes + network_slopes(z, theta))
 
 
 def neural_energy(encoder: str = "invariants", hidden: int = 16, convex: bool = False) -> ElasticLaw:
@@ -58,38 +59,54 @@ def neural_energy(encoder: str = "invariants", hidden: int = 16, convex: bool = 
 @cache
 def _law(plan: UnitPlan) -> ElasticLaw:
     encoder = get_encoder(plan.encoder, plan.convex)
-    first = len(encoder.params)
     ending = f"{plan.encoder}_{plan.hidden}" + ("_convex" if plan.convex else "")
-    sizes = {"FIRST": first + HEAD, "HIDDEN": plan.hidden}
-    energy, slope = encoder.volume
+    return make_law(
+        encoder,
+        plan,
+        "neural_energy" if plan == UnitPlan() else f"neural_energy_{ending}",
+        (units.unit_energy, units.unit_slopes),
+        "Linden et al. 2023, doi:10.1016/j.jmps.2023.105363, for networks that keep the physics of hyperelasticity",
+        f"learned energy of {plan.hidden} units in {encoder.words}",
+        HIDDEN=plan.hidden,
+    )
+
+
+def make_law(
+    encoder: Encoder,
+    plan: Any,
+    name: str,
+    network: tuple[Numeric, Numeric],
+    cite: str,
+    summary: str,
+    **sizes: int,
+) -> ElasticLaw:
+    """A law of an encoder, a network and the head.
+
+    Args:
+        encoder: what the network reads.
+        plan: the law's `network`; its first two columns are the head's.
+        name: of the law, unlike that of any other.
+        network: `(z, theta) -> psi` and `(z, theta) -> dpsi/dz`, both zero at rest; they find their columns from FIRST.
+        cite: source.
+        summary: one line.
+        sizes: further constants that the network's sources name.
+    """
+    first = len(encoder.params)
+    own = {"FIRST": first + HEAD, **sizes}
     names = {
         "measure": encoder.measure,
         "inputs": encoder.inputs,
         "spread": encoder.spread,
-        "volume_energy": energy,
-        "volume_slope": slope,
-        "unit_energy": units.unit_energy.bound(f"_{ending}", **sizes),
-        "unit_slopes": units.unit_slopes.bound(f"_{ending}", **sizes),
+        "volume_energy": encoder.volume[0],
+        "volume_slope": encoder.volume[1],
+        "network_energy": network[0].bound(f"_{name}", **own),
+        "network_slopes": network[1].bound(f"_{name}", **own),
         "SECOND": first,
         "VOLUME": first + 1,
         "SHARE": 1.0 if encoder.second == "even" else 0.0,
     }
-
-    def made(source: Numeric) -> Numeric:
-        return source.bound(f"_{ending}", **names)
-
-    return ElasticLaw(
-        "neural_energy" if plan == UnitPlan() else f"neural_energy_{ending}",
-        encoder.params,
-        made(neural_kirchhoff),
-        made(neural_energy_density),
-        encoder.moduli,
-        "Linden et al. 2023, doi:10.1016/j.jmps.2023.105363, for networks that keep the physics of hyperelasticity",
-        f"learned energy of {plan.hidden} units in {encoder.words}",
-        plan,
-    )
+    kirchhoff, energy = (f.bound(f"_{name}", **names) for f in (neural_kirchhoff, neural_energy_density))
+    return ElasticLaw(name, encoder.params, kirchhoff, energy, encoder.moduli, cite, summary, plan)
 
 
 default = register(neural_energy())
-
-__all__ = ["default", "encoders", "neural_energy", "units"]

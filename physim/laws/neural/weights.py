@@ -36,6 +36,7 @@ class UnitPlan:
     encoder: str = "invariants"
     hidden: int = 16
     convex: bool = False
+    family = "neural_energy"
 
     def __post_init__(self) -> None:
         get_encoder(self.encoder, self.convex)
