@@ -93,12 +93,11 @@ class GeneratedSegment:
         self._stages = stages(p, space.dim, shapes, images=images, blend=blend > 0)
         wide = max(1, model.history_size)
         self._laws = [law_stages(m.laws, p, wide) for m in model.materials]
-        walls = zip(("wall_plane", "wall_kind", "wall_velocity"), wall_arrays(model, p, "cpu"), strict=True)
         keys = [f"collider_{n}" for n in ("mode", "friction", "size")]
         keys += [f"field_{n}" for n in ("at", "dims", "origin", "spacing", "values")]
         self._of_particles = [t.detach().to(like).contiguous() for t in (model.mass, model.vol0)]
         self._constants: dict[str, Any] = {
-            **dict(walls),
+            **wall_arrays(model, p, "cpu"),
             **dict(zip(keys, collider_arrays(model, p, "cpu"), strict=True)),
             "mass": wp.from_torch(self._of_particles[0], dtype=p.real),
             "vol0": wp.from_torch(self._of_particles[1], dtype=p.real),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import warp as wp
 
-from physim.numeric import mat33, real, vec3, vec4
-from physim.solvers.mpm.boundary import image_adjoint, image_of, sides_of
-from physim.solvers.mpm.grid import SIDES, node_index, node_place, world_of
+from physim.numeric import mat33, numeric, real, vec3, vec4
+from physim.solvers.mpm.boundary import image_adjoint, image_of, images_of, sides_of
+from physim.solvers.mpm.grid import SIDES, node_index, node_place
 from physim.solvers.mpm.kernels import BLEND, DIM, PERIODIC, STRAIN, WORLDS
 
 __all__ = [
@@ -162,9 +162,21 @@ def p2g_adjoint(
     adj_C[p] = m * adj_A
 
 
+@numeric
+def momentum_cotangent(v: vec4, m: real, g: vec4) -> vec4:
+    """Cotangent of (momentum, mass m) from that of the velocity `v`, their quotient; none where there is no mass."""
+    found = vec4()
+    if m > real(0.0):
+        share = g[0] * v[0] + g[1] * v[1] + g[2] * v[2]
+        found = vec4(g[0] / m, g[1] / m, g[2] / m, -share / m)
+    return found
+
+
 def grid_update_adjoint(
     grid: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
+    column_at: wp.array(dtype=wp.vec4i),
+    imaged: wp.array(dtype=wp.int32),
     columns: wp.array(dtype=wp.int32),
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
@@ -178,8 +190,7 @@ def grid_update_adjoint(
     dt: real,
     period: wp.vec3i,
     wall_plane: wp.array(dtype=wp.int32),
-    wall_kind: wp.array(dtype=wp.int32),
-    wall_velocity: wp.array(dtype=vec3),
+    wall_mirror: wp.array(dtype=vec4),
     grid_v: wp.array(dtype=vec4),
     grid_u: wp.array(dtype=vec4),
     adj_grid_v: wp.array(dtype=vec4),
@@ -191,44 +202,38 @@ def grid_update_adjoint(
     node = first + wp.tid()
     if node_column[node] < 0:
         return
-    world = 0
-    if wp.static(WORLDS == 1):
-        world = world_of(node, node_column, width, height)
-    at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
+    at = wp.vec4i()
+    lone = True
+    if wp.static(SIDES > 1 or WORLDS == 1):
+        at = node_place(node, node_column, column_at, DIM)
+    if wp.static(SIDES > 1):
+        lone = imaged[node] == 0
     forced = vec4()
     unforced = vec4()
-    for a in range(SIDES):
-        for b in range(SIDES):
-            for c in range(SIDES):
-                other = node
-                if wp.static(SIDES > 1):
-                    gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
-                    gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+    if lone:
+        v = grid_v[node]
+        forced = momentum_cotangent(v, v[3], adj_grid_v[node])
+        if wp.static(BLEND == 1):
+            unforced = momentum_cotangent(grid_u[node], v[3], adj_grid_u[node])
+    else:
+        sides = sides_of(at[0], at[1], at[2], wall_plane)
+        for a in range(images_of(at[0], wall_plane[0], wall_plane[1], period[0])):
+            gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
+            for b in range(images_of(at[1], wall_plane[2], wall_plane[3], period[1])):
+                gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+                for c in range(images_of(at[2], wall_plane[4], wall_plane[5], period[2])):
                     gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
                     other = node_index(
-                        gi, gj, gk, world, columns, column_low, column_high, width, height, low_a, low_b, DIM
+                        gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
                     )
-                if other >= 0:
-                    v = grid_v[other]
-                    m = v[3]
-                    if m > real(0.0):
-                        g = adj_grid_v[other]
-                        share = -(g[0] * v[0] + g[1] * v[1] + g[2] * v[2])
+                    if other >= 0:
+                        v = grid_v[other]
+                        part = momentum_cotangent(v, v[3], adj_grid_v[other])
+                        forced = forced + image_adjoint(part, a, b, c, sides, wall_mirror)
                         if wp.static(BLEND == 1):
-                            h = adj_grid_u[other]
-                            u = grid_u[other]
-                            share = share - (h[0] * u[0] + h[1] * u[1] + h[2] * u[2])
-                            back = vec4(h[0] / m, h[1] / m, h[2] / m, real(0.0))
-                            if wp.static(SIDES > 1):
-                                sides = sides_of(at, wall_plane)
-                                back = image_adjoint(back, a, b, c, sides, wall_kind, wall_velocity)
-                            unforced = unforced + back
-                        part = vec4(g[0] / m, g[1] / m, g[2] / m, share / m)
-                        if wp.static(SIDES > 1):
-                            sides = sides_of(at, wall_plane)
-                            part = image_adjoint(part, a, b, c, sides, wall_kind, wall_velocity)
-                        forced = forced + part
-    pulled = gravity[world * gravities]
+                            part = momentum_cotangent(grid_u[other], v[3], adj_grid_u[other])
+                            unforced = unforced + image_adjoint(part, a, b, c, sides, wall_mirror)
+    pulled = gravity[at[3] * gravities]
     weight = forced[0] * pulled[0] + forced[1] * pulled[1] + forced[2] * pulled[2]
     adj_grid[node] = forced + unforced + vec4(real(0.0), real(0.0), real(0.0), dt * weight)
     if wp.static(BLEND == 1):

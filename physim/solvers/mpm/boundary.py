@@ -8,7 +8,7 @@ import numpy as np
 import warp as wp
 
 from physim.numeric import Precision, numeric, real, vec3, vec4
-from physim.sim.model import Model
+from physim.sim.model import Model, WallKind
 
 
 @numeric
@@ -36,45 +36,29 @@ def image_of(i: int, image: int, low: int, high: int, period: int) -> int:
 
 
 @numeric
-def unit_vector(axis: int) -> vec3:
-    """The unit vector along an axis."""
-    return vec3(
-        wp.where(axis == 0, real(1.0), real(0.0)),
-        wp.where(axis == 1, real(1.0), real(0.0)),
-        wp.where(axis == 2, real(1.0), real(0.0)),
-    )
+def images_of(i: int, low: int, high: int, period: int) -> int:
+    """Number of images of node `i` on an axis: those that `image_of` tells."""
+    count = 1
+    if low >= 0 and 2 * i <= low + 4:
+        count = 2
+    if high >= 0 and 2 * i >= high - 4:
+        count = 2
+    if period > 0:
+        count = 3
+    return count
 
 
 @numeric
-def reflect(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
-    """Mirror image of (momentum, mass) at a wall: slip flips the normal, no-slip the velocity relative to the wall.
-
-    A side that is periodic (kind -1) reflects nothing.
-    """
-    m = value[3]
-    p = vec3(value[0], value[1], value[2])
-    n = unit_vector(axis)
-    q = p
-    if kind == 0:
-        q = p - real(2.0) * wp.dot(p, n) * n
-    if kind == 1:
-        q = real(2.0) * m * (wall_velocity - wp.dot(wall_velocity, n) * n) - p
-    return vec4(q[0], q[1], q[2], m)
+def mirrored(value: vec4, side: int, wall_mirror: wp.array(dtype=vec4)) -> vec4:
+    """Mirror image of (momentum, mass) at a wall, linear: a factor per entry, and a velocity times the mass."""
+    return wp.cw_mul(wall_mirror[2 * side], value) + value[3] * wall_mirror[2 * side + 1]
 
 
 @numeric
-def reflect_adjoint(value: vec4, axis: int, kind: int, wall_velocity: vec3) -> vec4:
-    """Transpose of `reflect`, which is linear in (momentum, mass)."""
-    g = vec3(value[0], value[1], value[2])
-    n = unit_vector(axis)
-    q = g
-    m = value[3]
-    if kind == 0:
-        q = g - real(2.0) * wp.dot(g, n) * n
-    if kind == 1:
-        q = -g
-        m = m + real(2.0) * wp.dot(wall_velocity - wp.dot(wall_velocity, n) * n, g)
-    return vec4(q[0], q[1], q[2], m)
+def mirrored_adjoint(value: vec4, side: int, wall_mirror: wp.array(dtype=vec4)) -> vec4:
+    """Transpose of `mirrored`."""
+    through = wp.dot(wall_mirror[2 * side + 1], value)
+    return wp.cw_mul(wall_mirror[2 * side], value) + vec4(real(0.0), real(0.0), real(0.0), through)
 
 
 @numeric
@@ -87,54 +71,38 @@ def side_of(i: int, axis: int, low: int, high: int) -> int:
 
 
 @numeric
-def sides_of(at: wp.vec3i, wall_plane: wp.array(dtype=wp.int32)) -> wp.vec3i:
+def sides_of(i: int, j: int, k: int, wall_plane: wp.array(dtype=wp.int32)) -> wp.vec3i:
     """Indices of the walls whose mirrors apply near a node."""
     return wp.vec3i(
-        side_of(at[0], 0, wall_plane[0], wall_plane[1]),
-        side_of(at[1], 1, wall_plane[2], wall_plane[3]),
-        side_of(at[2], 2, wall_plane[4], wall_plane[5]),
+        side_of(i, 0, wall_plane[0], wall_plane[1]),
+        side_of(j, 1, wall_plane[2], wall_plane[3]),
+        side_of(k, 2, wall_plane[4], wall_plane[5]),
     )
 
 
 @numeric
-def image_value(
-    value: vec4,
-    a: int,
-    b: int,
-    c: int,
-    sides: wp.vec3i,
-    wall_kind: wp.array(dtype=wp.int32),
-    wall_velocity: wp.array(dtype=vec3),
-) -> vec4:
+def image_value(value: vec4, a: int, b: int, c: int, sides: wp.vec3i, wall_mirror: wp.array(dtype=vec4)) -> vec4:
     """What a node sees of (momentum, mass) at its image number (a, b, c)."""
     seen = value
     if a == 1:
-        seen = reflect(seen, 0, wall_kind[sides[0]], wall_velocity[sides[0]])
+        seen = mirrored(seen, sides[0], wall_mirror)
     if b == 1:
-        seen = reflect(seen, 1, wall_kind[sides[1]], wall_velocity[sides[1]])
+        seen = mirrored(seen, sides[1], wall_mirror)
     if c == 1:
-        seen = reflect(seen, 2, wall_kind[sides[2]], wall_velocity[sides[2]])
+        seen = mirrored(seen, sides[2], wall_mirror)
     return seen
 
 
 @numeric
-def image_adjoint(
-    value: vec4,
-    a: int,
-    b: int,
-    c: int,
-    sides: wp.vec3i,
-    wall_kind: wp.array(dtype=wp.int32),
-    wall_velocity: wp.array(dtype=vec3),
-) -> vec4:
+def image_adjoint(value: vec4, a: int, b: int, c: int, sides: wp.vec3i, wall_mirror: wp.array(dtype=vec4)) -> vec4:
     """Transpose of `image_value`."""
     seen = value
     if c == 1:
-        seen = reflect_adjoint(seen, 2, wall_kind[sides[2]], wall_velocity[sides[2]])
+        seen = mirrored_adjoint(seen, sides[2], wall_mirror)
     if b == 1:
-        seen = reflect_adjoint(seen, 1, wall_kind[sides[1]], wall_velocity[sides[1]])
+        seen = mirrored_adjoint(seen, sides[1], wall_mirror)
     if a == 1:
-        seen = reflect_adjoint(seen, 0, wall_kind[sides[0]], wall_velocity[sides[0]])
+        seen = mirrored_adjoint(seen, sides[0], wall_mirror)
     return seen
 
 
@@ -252,20 +220,37 @@ def contact_velocity(v: vec3, wall: vec3, n: vec3, mode: int, friction: real) ->
     return out
 
 
-def wall_arrays(model: Model, p: Precision, device: Any) -> list[wp.array]:
-    """Plane (in half nodes), kind and velocity of the six sides, as the grid update takes them."""
-    plane = np.full(6, -1, np.int32)
-    kind = np.repeat(np.where(model.grid.periodic, -1, 0), 2).astype(np.int32)
-    velocity = np.zeros((6, 3))
+def wall_planes(model: Model) -> list[tuple[int, int]]:
+    """Planes of the lower and the upper wall of each axis, in half nodes; -1 where there is none."""
+    planes = [[-1, -1] for _ in range(3)]
+    for wall in model.walls:
+        origin = model.grid.origin[wall.axis]
+        planes[wall.axis][wall.high] = round(2 * (wall.position - origin) / model.grid.dx)
+    return [(low, high) for low, high in planes]
+
+
+def wall_arrays(model: Model, p: Precision, device: Any) -> dict[str, wp.array]:
+    """The plane (in half nodes) and the mirror of each of the six sides, as the grid update takes them.
+
+    A mirror is what the entries of (momentum, mass) are multiplied by, and the velocity that is added times the mass.
+    Slip flips the momentum along the normal; no-slip turns the velocity about that of the wall; a periodic side keeps
+    all as it is.
+    """
+    plane, mirror = np.array(wall_planes(model), np.int32).reshape(6), np.zeros((6, 2, 4))
+    mirror[:, 0] = 1.0
+    for side in range(6):
+        if not model.grid.periodic[side // 2]:
+            mirror[side, 0, side // 2] = -1.0
     for wall in model.walls:
         side = 2 * wall.axis + int(wall.high)
-        plane[side] = round(2 * (wall.position - model.grid.origin[wall.axis]) / model.grid.dx)
-        kind[side], velocity[side] = int(wall.kind), wall.velocity
-    return [
-        wp.array(plane, dtype=wp.int32, device=device),
-        wp.array(kind, dtype=wp.int32, device=device),
-        wp.array(velocity, dtype=p.vec3, device=device),
-    ]
+        if wall.kind is WallKind.NO_SLIP:
+            mirror[side, 0, :3] = -1.0
+            along = [i for i in range(3) if i != wall.axis]
+            mirror[side, 1, along] = 2.0 * np.asarray(wall.velocity)[along]
+    return {
+        "wall_plane": wp.array(plane, dtype=wp.int32, device=device),
+        "wall_mirror": wp.array(mirror.reshape(12, 4), dtype=p.vec4, device=device),
+    }
 
 
 def collider_arrays(model: Model, p: Precision, device: Any) -> list[wp.array]:

@@ -14,6 +14,7 @@ from physim.solvers.mpm.boundary import (
     field_distance,
     image_of,
     image_value,
+    images_of,
     sides_of,
     sphere_distance,
     turn,
@@ -27,30 +28,15 @@ KINDS = ()
 
 @numeric
 def node_place(
-    node: int,
-    node_column: wp.array(dtype=wp.int32),
-    columns: wp.array(dtype=wp.int32),
-    width: int,
-    height: int,
-    low_a: int,
-    low_b: int,
-    dim: int,
-) -> wp.vec3i:
-    """Indices along x, y and z of a node in the list of nodes."""
-    c = node_column[node]
-    a = (c / width) % height - low_a
-    b = c % width - low_b
-    r = node - columns[c]
-    place = wp.vec3i(a, b, r)
+    node: int, node_column: wp.array(dtype=wp.int32), column_at: wp.array(dtype=wp.vec4i), dim: int
+) -> wp.vec4i:
+    """Indices along x, y and z of a node in the list of nodes, and its world."""
+    at = column_at[node_column[node]]
+    r = node - at[2]
+    place = wp.vec4i(at[0], at[1], r, at[3])
     if dim == 2:
-        place = wp.vec3i(a, r, b)
+        place = wp.vec4i(at[0], r, at[1], at[3])
     return place
-
-
-@numeric
-def world_of(node: int, node_column: wp.array(dtype=wp.int32), width: int, height: int) -> int:
-    """World of a node in the list of nodes."""
-    return node_column[node] / (width * height)
 
 
 @numeric
@@ -111,6 +97,8 @@ def grid_update(
     grid: wp.array(dtype=vec4),
     impulse: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
+    column_at: wp.array(dtype=wp.vec4i),
+    imaged: wp.array(dtype=wp.int32),
     columns: wp.array(dtype=wp.int32),
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
@@ -124,8 +112,7 @@ def grid_update(
     dt: real,
     period: wp.vec3i,
     wall_plane: wp.array(dtype=wp.int32),
-    wall_kind: wp.array(dtype=wp.int32),
-    wall_velocity: wp.array(dtype=vec3),
+    wall_mirror: wp.array(dtype=vec4),
     mass_floor: real,
     grid_v: wp.array(dtype=vec4),
     grid_u: wp.array(dtype=vec4),
@@ -134,40 +121,44 @@ def grid_update(
     node = first + wp.tid()
     if node_column[node] < 0:
         return
-    world = 0
-    if wp.static(WORLDS == 1):
-        world = world_of(node, node_column, width, height)
-    g = gravity[world * gravities]
+    at = wp.vec4i()
+    lone = True
+    if wp.static(SIDES > 1 or WORLDS == 1):
+        at = node_place(node, node_column, column_at, DIM)
+    if wp.static(SIDES > 1):
+        lone = imaged[node] == 0
+    g = gravity[at[3] * gravities]
     pull = vec4(g[0], g[1], g[2], real(0.0))
     total = vec4()
     before = vec4()
     # A ghost node sees, in the mirror, its image: summing a node's own momentum and the reflected momentum of its
     # mirror node folds the ghosts back and gives every ghost the mirrored velocity, in one gather. On a periodic axis
     # the images are whole periods away, and nothing is reflected.
-    at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
-    for a in range(SIDES):
-        for b in range(SIDES):
-            for c in range(SIDES):
-                other = node
-                if wp.static(SIDES > 1):
-                    gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
-                    gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+    if lone:
+        before = grid[node]
+        total = before + (dt * before[3]) * pull
+        if wp.static(BLEND == 1):
+            total = total + impulse[node]
+    else:
+        sides = sides_of(at[0], at[1], at[2], wall_plane)
+        for a in range(images_of(at[0], wall_plane[0], wall_plane[1], period[0])):
+            gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
+            for b in range(images_of(at[1], wall_plane[2], wall_plane[3], period[1])):
+                gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+                for c in range(images_of(at[2], wall_plane[4], wall_plane[5], period[2])):
                     gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
                     other = node_index(
-                        gi, gj, gk, world, columns, column_low, column_high, width, height, low_a, low_b, DIM
+                        gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
                     )
-                if other >= 0:
-                    own = grid[other]
-                    part = own + (dt * own[3]) * pull
-                    if wp.static(BLEND == 1):
-                        part = part + impulse[other]
-                    if wp.static(SIDES > 1):
-                        sides = sides_of(at, wall_plane)
-                        part = image_value(part, a, b, c, sides, wall_kind, wall_velocity)
+                    if other >= 0:
+                        own = grid[other]
+                        part = own + (dt * own[3]) * pull
                         if wp.static(BLEND == 1):
-                            own = image_value(own, a, b, c, sides, wall_kind, wall_velocity)
-                    total = total + part
-                    before = before + own
+                            part = part + impulse[other]
+                            own = image_value(own, a, b, c, sides, wall_mirror)
+                        part = image_value(part, a, b, c, sides, wall_mirror)
+                        total = total + part
+                        before = before + own
     m = total[3]
     if m <= real(0.0):
         grid_v[node] = vec4()
@@ -183,6 +174,8 @@ def grid_update(
 def contact(
     grid_free: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
+    column_at: wp.array(dtype=wp.vec4i),
+    imaged: wp.array(dtype=wp.int32),
     columns: wp.array(dtype=wp.int32),
     width: int,
     height: int,
@@ -216,13 +209,10 @@ def contact(
     m = free_node[3]
     vel = vec3(free_node[0], free_node[1], free_node[2])
     if m > real(0.0):
-        place = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
+        place = node_place(node, node_column, column_at, DIM)
         at = origin + vec3(real(place[0]), real(place[1]), real(place[2])) / per_dx
-        world = 0
-        if wp.static(WORLDS == 1):
-            world = world_of(node, node_column, width, height)
         for c in range(wp.static(len(KINDS))):
-            solid = world * wp.static(len(KINDS)) + c
+            solid = place[3] * wp.static(len(KINDS)) + c
             centre = position[solid] + elapsed * velocity[solid]
             q = wp.transpose(rotation[solid]) @ turn(at - centre, real(-elapsed) * spin[solid])
             hit = vec4(real(0.0), real(0.0), real(1.0), q[2])

@@ -21,7 +21,7 @@ from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
 from physim.solvers.mpm import adjoints, grid, kernels
-from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
+from physim.solvers.mpm.boundary import collider_arrays, wall_arrays, wall_planes
 from physim.solvers.mpm.examine import Record
 from physim.solvers.mpm.layout import ROOM, SLABS, FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
@@ -139,7 +139,9 @@ class Workspace:
         self.filtered = [i for i, b in enumerate(model.bodies) if volume_filter > 0 and liquid[b.material]]
         self.record, self.pool = Record(model, worlds.count, p, self.device), Pool()
         self.mass, self.vol0 = (worlds.repeat(t.detach().to(like)).contiguous() for t in (model.mass, model.vol0))
-        walls = dict(zip(("wall_plane", "wall_kind", "wall_velocity"), wall_arrays(model, p, self.device), strict=True))
+        walls = wall_arrays(model, p, self.device)
+        # On a periodic axis every node has images: whatever its place, it is before this plane.
+        self.mirrors = [(2**20, -1) if w else m for w, m in zip(space.periodic, wall_planes(model), strict=True)]
         names = ("mode", "friction", "size")
         fields = ("at", "dims", "origin", "spacing", "values")
         keys = [f"collider_{n}" for n in names] + [f"field_{n}" for n in fields]

@@ -15,6 +15,7 @@ all. What happens in one world does not depend on the others, but for rounding a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -38,6 +39,9 @@ BLOCK = 256
 """Nodes whose cotangents of gravity are summed one after the other, whatever the threads."""
 ROOM = 1.2
 """Nodes that memory is taken for, as a multiple of those of the first layout that needs more."""
+MIRROR = 4
+"""Half nodes before a wall within which a node has an image."""
+NO_MIRRORS = ((-1, -1),) * 3
 _NOWHERE = 2**30
 
 
@@ -60,6 +64,7 @@ class Layout:
         grid: the grid.
         slabs: most slabs; 1 where threads do not matter.
         worlds: number of worlds, one after the other in the user's order.
+        mirrors: planes of the lower and of the upper wall of each axis, in half nodes, -1 where there is none.
         whole: let the table of columns cover the whole grid, so that its size does not change from layout to layout.
 
     Attributes:
@@ -80,6 +85,7 @@ class Layout:
         *,
         slabs: int = SLABS,
         worlds: int = 1,
+        mirrors: Sequence[tuple[int, int]] = NO_MIRRORS,
         whole: bool = False,
     ) -> None:
         n, device = x.shape[0], x.device
@@ -148,6 +154,12 @@ class Layout:
         self.column_low = blank.index_copy(0, used, bottom.to(torch.int32))
         self.column_high = blank.index_copy(0, used, top.to(torch.int32))
         self.node_column = torch.repeat_interleave(used.to(torch.int32), length)
+        across = torch.div(used, self.width, rounding_mode="floor")
+        its_world = torch.div(across, self.height, rounding_mode="floor")
+        at = [across - its_world * self.height - self.low_a, used - across * self.width - self.low_b]
+        along = torch.stack([*at, ends - length - bottom, its_world], dim=1)
+        self.column_at = blank.new_zeros(len(blank), 4).index_copy_(0, used, along.to(torch.int32))
+        self.imaged = _imaged([*at, bottom], length, [mirrors[i] for i in (a, b, r)]).to(torch.int32)
         # First node of each world, and the end.
         worlds_at = torch.searchsorted(used, torch.arange(worlds + 1, device=device) * self.table)
         self.starts = torch.nn.functional.pad(ends, (1, 0))[worlds_at].tolist()
@@ -165,8 +177,9 @@ class Layout:
 
     def arrays(self) -> dict[str, Any]:
         """What kernels take, by argument name."""
-        names = ("columns", "column_low", "column_high", "node_column")
+        names = ("columns", "column_low", "column_high", "node_column", "imaged")
         found: dict[str, Any] = {n: wp.from_torch(getattr(self, n), dtype=wp.int32) for n in names}
+        found["column_at"] = wp.from_torch(self.column_at, dtype=wp.vec4i)
         found["home"] = wp.from_torch(self.home, dtype=wp.vec3i)
         found["order"] = wp.from_torch(self.order.to(torch.int32), dtype=wp.int32)
         found["places"] = wp.from_torch(self.places, dtype=wp.int32)
@@ -210,10 +223,11 @@ class FixedLayout:
         self.nodes = int(ROOM * layout.nodes)
         self.lots, self.slabs, self.worlds, self.odd = layout.lots, layout.slabs, layout.worlds, layout.odd
         self.starts = [0] * layout.worlds + [self.nodes]
-        self._same = ("columns", "column_low", "column_high", "home", "order", "places", "shift")
+        self._same = ("columns", "column_low", "column_high", "column_at", "home", "order", "places", "shift")
         self._tensors = {n: torch.empty_like(getattr(layout, n)) for n in self._same}
         self.order, self.shift = self._tensors["order"], self._tensors["shift"]
-        self._order, self._node_column = self.order.to(torch.int32), layout.node_column.new_empty(self.nodes)
+        self._order = self.order.to(torch.int32)
+        self._node_column, self._imaged = (layout.node_column.new_empty(self.nodes) for _ in range(2))
         most = self.nodes // BLOCK + layout.worlds
         starts, worlds = layout.blocks
         self.blocks = starts.new_empty(most + 1), worlds.new_empty(most)
@@ -227,6 +241,7 @@ class FixedLayout:
         self._order.copy_(layout.order)
         self._node_column.fill_(-1)
         self._node_column[: layout.nodes] = layout.node_column
+        self._imaged[: layout.nodes] = layout.imaged
         for kept, given, rest in zip(self.blocks, layout.blocks, (layout.nodes, 0), strict=True):
             kept.fill_(rest)
             kept[: len(given)] = given
@@ -234,14 +249,36 @@ class FixedLayout:
     def arrays(self) -> dict[str, Any]:
         """What kernels take, by argument name."""
         tensors = {n: self._tensors[n] for n in ("columns", "column_low", "column_high", "places")}
-        tensors |= {"order": self._order, "node_column": self._node_column}
+        tensors |= {"order": self._order, "node_column": self._node_column, "imaged": self._imaged}
         found: dict[str, Any] = {n: wp.from_torch(t, dtype=wp.int32) for n, t in tensors.items()}
-        return found | self._sizes | {"home": wp.from_torch(self._tensors["home"], dtype=wp.vec3i)}
+        found["column_at"] = wp.from_torch(self._tensors["column_at"], dtype=wp.vec4i)
+        found["home"] = wp.from_torch(self._tensors["home"], dtype=wp.vec3i)
+        return found | self._sizes
 
 
 def _inverse(permutation: Tensor) -> Tensor:
     rows = torch.arange(len(permutation), device=permutation.device)
     return torch.empty_like(permutation).index_copy_(0, permutation, rows)
+
+
+def _imaged(at: list[Tensor], length: Tensor, mirrors: Sequence[tuple[int, int]]) -> Tensor:
+    """Whether each node has images, from the places of the columns' lowest nodes, their lengths and the mirrors."""
+
+    def near(i: Tensor, low: int, high: int) -> Tensor:
+        found = torch.zeros_like(i, dtype=torch.bool)
+        if low >= 0:
+            found |= 2 * i <= low + MIRROR
+        if high >= 0:
+            found |= 2 * i >= high - MIRROR
+        return found
+
+    columns = near(at[0], *mirrors[0]) | near(at[1], *mirrors[1])
+    found = columns.repeat_interleave(length)
+    if mirrors[2] != NO_MIRRORS[2]:
+        first = torch.cumsum(length, 0) - length
+        rows = torch.arange(len(found), device=length.device) - (first - at[2]).repeat_interleave(length)
+        found |= near(rows, *mirrors[2])
+    return found
 
 
 def _slab_edges(counts: list[int], most: int) -> list[int]:

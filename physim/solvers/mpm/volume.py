@@ -21,7 +21,7 @@ import warp as wp
 from physim.bridge import Buffers
 from physim.numeric import Precision, kernel, mat33, numeric, real, vec3, vec4
 from physim.solvers.mpm.boundary import image_of
-from physim.solvers.mpm.grid import node_index, node_place, world_of
+from physim.solvers.mpm.grid import node_index, node_place
 from physim.solvers.mpm.layout import FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
 
@@ -92,6 +92,7 @@ def volume_scatter_adjoint(
 def volume_mean(
     sums: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
+    column_at: wp.array(dtype=wp.vec4i),
     columns: wp.array(dtype=wp.int32),
     column_low: wp.array(dtype=wp.int32),
     column_high: wp.array(dtype=wp.int32),
@@ -107,8 +108,7 @@ def volume_mean(
     node = wp.tid()
     if node_column[node] < 0:
         return
-    at = node_place(node, node_column, columns, width, height, low_a, low_b, DIM)
-    world = world_of(node, node_column, width, height)
+    at = node_place(node, node_column, column_at, DIM)
     total = vec4()
     for a in range(SIDES):
         for b in range(SIDES):
@@ -119,7 +119,7 @@ def volume_mean(
                     gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
                     gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
                     other = node_index(
-                        gi, gj, gk, world, columns, column_low, column_high, width, height, low_a, low_b, DIM
+                        gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
                     )
                 if other >= 0:
                     total = total + sums[other]
