@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from physim.fit.differences import compare
 from physim.laws import ElasticLaw, Material, get_law
 from physim.laws.neural import cann, formula, learned_law, neural_energy
 from physim.laws.points import Points
-from physim.laws.stability import wave_modulus
+from physim.laws.stability import reach_share, strains_within, wave_modulus
 from physim.laws.verify import verify
 from physim.numeric import F32, F64
 from physim.sim.model import Grid, Model
@@ -253,3 +254,43 @@ def test_a_readable_network_prints_itself_and_leaves_out_what_is_zero():
     network.linear.data[1] = network.bend.data[1, 2] = 0.1
     network.prune(0.02)
     assert float(network.linear[1]) == float(network.bend[1, 2]) == 0.0 and float(network.bend[0, 0]) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "volume"])
+def test_a_linear_fit_becomes_weights(kind):
+    truth = wild(law_of(kind))
+    encoder, named = truth.network.encoder, len(truth.elastic.params)
+    theta = truth.theta()[0]
+    second, volume, *rest = theta[named:].tolist()
+    outer = torch.tensor(rest[: truth.network.plan.hidden], dtype=torch.float64)
+    shear = float(encoder.moduli(theta)[0])
+    first = {"even": 0.5 * shear - second, "odd": 0.5 * shear, "none": 0.0}[encoder.second]
+    network = copy.deepcopy(truth.network)
+    with torch.no_grad():
+        network.outer += 1.0
+        network.second += 1.0
+    mu, bulk, share = network.take(first, second, volume, outer)
+    values = {"bulk_modulus": bulk} if encoder.second == "none" else {"mu": mu, "bulk_modulus": bulk}
+    back = Material(truth.elastic, rho0=1000.0, values=values, network=network)
+    assert share == 1.0 and torch.allclose(back.theta()[0], theta, rtol=1e-12)
+    if kind in ("convex", "hencky"):
+        *_, share = network.take(first, second, volume, 50.0 * outer)
+        assert 0.0 < share < 1.0 and bool(torch.isfinite(network.columns(theta[None, :named])).all())
+    with pytest.raises(InputError, match="modulus of"):
+        network.take(-first - 1.0, 0.0, -1e9, outer)
+    if kind == "convex":
+        with pytest.raises(InputError, match="is negative, and this energy is convex"):
+            network.take(first, second, volume, -outer)
+
+
+def test_the_time_step_looks_at_strains_that_a_learned_law_may_reach():
+    soft = Material("neo_hookean", rho0=1000.0, values=ELASTIC)
+    assert reach_share(soft) == 1.0
+    material = wild(law_of("invariants"))
+    share = reach_share(material, 0.25)
+    assert 0.3 < reach_share(material, 0.4) < share < 1.0
+    rest = wave_modulus(material, EYE[None])
+    everywhere = wave_modulus(material, strains_within(0.25, 6))
+    assert float((rest / everywhere.max()).sqrt()) > 0.95 * share
+    several = Material(material.elastic, rho0=1000.0, values={"E": torch.tensor([1e5, 2e5]), "nu": 0.3})
+    assert 0.5 < reach_share(several) < 1.0

@@ -13,6 +13,8 @@ from physim.laws.material import Material
 SAFETY = 0.6
 # Deformations that are looked at: those with the largest and smallest stretch and volume.
 PROBES = 16
+# Hencky strain within which the waves of a learned law are looked at: stretches from 0.78 to 1.28.
+REACH = 0.25
 # Shear rates that are looked at below the largest, each half of the one before.
 LADDER = 12
 
@@ -68,6 +70,30 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, 
     principal = torch.linalg.eigh(F @ F.mT).eigenvectors.mT
     normals = torch.cat([_directions().expand(m, -1, -1), principal], dim=1)
     return _largest(tangent, normals).clamp(min=0.0)
+
+
+def strains_within(size: float, steps: int = 2) -> Tensor:
+    """Principal deformations of Hencky strains and volume strain from -size to size, each kind once, (m, 3, 3)."""
+    levels = torch.arange(-steps, steps + 1, dtype=torch.float64)
+    found = torch.combinations(levels, 3, with_replacement=True)
+    return torch.diag_embed(torch.exp(size / steps * found[found.sum(dim=1).abs() <= steps]))
+
+
+def reach_share(material: Material, strain: float = REACH) -> float:
+    """Stable dt of a learned law within strains of this size over that at rest; at most 1, and 1 for other laws.
+
+    Their moduli at rest say nothing about how they stiffen. Evaluate it again where weights change by much.
+    """
+    if material.network is None:
+        return 1.0
+    theta = material.theta().detach()
+    if theta.shape[0] > 1:
+        scale = theta.abs().amax(dim=0).clamp(min=1e-300)
+        theta = theta[(theta / scale).sum(dim=1).topk(min(PROBES, theta.shape[0])).indices]
+    F = strains_within(strain)
+    there = [wave_modulus(material, F, row[None]).max() for row in theta]
+    rest = wave_modulus(material, torch.eye(3, dtype=torch.float64).expand(len(theta), 3, 3), theta)
+    return min(1.0, math.sqrt(float((rest / torch.stack(there)).min())))
 
 
 def largest_shear_rate(L: Tensor) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from physim.errors import InputError, StabilityError
+from physim.laws.stability import reach_share
 from physim.scene.build_bodies import BodyParticles, make_bodies
 from physim.scene.build_observe import make_gauges
 from physim.scene.build_space import make_colliders, make_grid, make_walls, solid_grid
@@ -128,6 +129,7 @@ def time_steps(scene: Scene, solver: Any, state: Any, v0: torch.Tensor) -> tuple
         limit = min(limit, COURANT * solver.model.grid.dx / max(_fastest(scene, solver.model, v0), 1e-300))
     if not limit > 0 or not math.isfinite(limit):
         limit = frame
+    limit *= min((reach_share(m) for m in solver.model.materials), default=1.0)
     dt, every = substep_size(frame, limit)
     return dt, every, frames
 

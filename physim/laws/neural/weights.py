@@ -19,6 +19,8 @@ INNER = 4.0
 OUTER = 0.02
 # Beyond this a unit is straight for any strain, and exp(bias) leaves what single precision holds.
 LARGEST_BIAS = 15.0
+# Of the shear modulus: the least scale of the units that `UnitWeights.take` leaves.
+SMALLEST_SCALE = 1e-3
 # |det X| <= |X|^3/(3 sqrt 6) for a traceless symmetric X, so that |z[1]| of the hencky encoder is at most this z[0].
 _ODD_SHARE = 1.0 / (6.0 * 6.0**0.5)
 
@@ -143,3 +145,61 @@ class UnitWeights(nn.Module):
             return torch.zeros_like(fall), torch.zeros_like(free)
         either = (pull.abs() * torch.maximum(low, 1.0 - low)).sum(dim=2)
         return torch.cat([fall[:, :1], either[:, 1:]], dim=1), free
+
+    def take(self, first: float, second: float, volume: float, outer: Tensor) -> tuple[float, float, float]:
+        """Set outer weights from a fit that is linear in them, the inner weights and biases as they are.
+
+        psi = first z[0] + second z[1] + volume U(z[2]) + sum_i outer_i g_i(w_i . z): see `unit_energy`. Where the units
+        would turn a slope negative or soften what must stay stiff, all of them are made smaller by one share; the
+        moduli at rest remain those of the fit.
+
+        Args:
+            first, second, volume: coefficients [Pa] of the head.
+            outer: coefficients [Pa] of the units, (hidden,).
+
+        Returns:
+            Shear and bulk modulus [Pa] of the fit, to be given to the material, and the share of the units that is
+            left.
+
+        Raises:
+            InputError: a modulus that is not positive, or a negative unit of a convex energy.
+        """
+        _, bias, inner = self.units()
+        outer = outer.detach().double().reshape(1, -1)
+        if self.plan.convex and bool((outer < 0).any()):
+            raise InputError(
+                f"outer: {float(outer.min()):g} Pa is negative, and this energy is convex; fit it with bounds."
+            )
+        fall, _ = self._falls(outer, bias, inner)
+        low = torch.sigmoid(bias)
+        stiffening = float((outer * inner[:, 2] ** 2 * low * (1.0 - low)).sum())
+        kind = self.encoder.second
+        bulk = volume + stiffening
+        shear = {"even": 2.0 * (first + second), "odd": 2.0 * first, "none": bulk}[kind]
+        if not (shear > 0.0 and bulk > 0.0):
+            raise InputError(f"the fit has a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest.")
+        pull, other = float(fall[0, 0]), float(fall[0, 1])
+        need = max(stiffening, 0.0) * shear / bulk + 2.0 * pull
+        least = SMALLEST_SCALE * shear
+        if kind == "even":
+            second = min(max(second, 0.0), 0.5 * shear - least)
+            room = shear - 2.0 * second - least
+            share = min(1.0, room / need if need > 0 else 1.0, second / other if other > second else 1.0)
+            scale = shear - 2.0 * second - share * need
+            free = _softplus_raw(torch.tensor((second - share * other) / scale, dtype=torch.float64))
+        else:
+            need += 2.0 * _ODD_SHARE * other
+            room = shear - least - 2.0 * _ODD_SHARE * abs(second)
+            share = min(1.0, max(room, 0.0) / need if need > 0 else 1.0)
+            scale = max(shear - 2.0 * _ODD_SHARE * abs(second) - share * need, least)
+            free = torch.tensor(second / scale, dtype=torch.float64)
+        relative = share * outer[0] / scale
+        with torch.no_grad():
+            self.outer.copy_(_softplus_raw(relative) if self.plan.convex else relative)
+            self.second.copy_(free)
+        return (0.0 if kind == "none" else shear), bulk, share
+
+
+def _softplus_raw(value: Tensor) -> Tensor:
+    """What softplus makes `value` of; of nothing, what it makes next to nothing of."""
+    return torch.log(torch.expm1(value.clamp(min=1e-12)))
