@@ -22,7 +22,7 @@ from physim.numeric import Precision, kernel
 from physim.sim.model import Body, Model
 from physim.sim.state import Control, ParticleState
 from physim.solvers.mpm import grid, kernels, volume
-from physim.solvers.mpm.boundary import collider_arrays, wall_arrays
+from physim.solvers.mpm.boundary import collider_arrays, mirrors, wall_arrays
 from physim.solvers.mpm.examine import FAILURES
 from physim.solvers.mpm.layout import Layout
 from tools.bench.plain_laws import plain_laws
@@ -48,6 +48,9 @@ def stages(
         made[name] = kernel(kernels.g2p, precision, module=module, STRAIN=strain, **loops)
     module = f"bench_generated_grid_{kind}_{images}"
     made["grid_update"] = kernel(grid.grid_update, precision, module=module, SIDES=images, **bound)
+    made["find_images"] = kernel(
+        grid.find_images, precision, module=module + "_images", differentiable=False, SIDES=images, **bound
+    )
     if colliders:
         module = f"bench_generated_contact_{dim}d_{''.join(map(str, colliders))}"
         made["contact"] = kernel(grid.contact, precision, module=module, FORCES=0, DIM=dim, KINDS=colliders)
@@ -88,7 +91,8 @@ class GeneratedSegment:
         self._model, self._dt, self._n = model, dt, like.shape[0]
         p = self._p = precision_of(like)
         space, self._filter = model.grid, volume_filter
-        images = 3 if any(space.periodic) else 2 if model.walls else 1
+        images = self._images = 3 if any(space.periodic) else 2 if model.walls else 1
+        self._mirrors = mirrors(model)
         shapes = tuple(int(c.kind) for c in model.colliders)
         self._stages = stages(p, space.dim, shapes, images=images, blend=blend > 0)
         wide = max(1, model.history_size)
@@ -162,11 +166,15 @@ class GeneratedSegment:
     def _layout(self, x: wp.array) -> tuple[Layout, dict[str, Any]]:
         """Where nodes are in memory; `home` and `shift` in the user's order."""
         ranges = [(b.start, b.stop) for b in self._model.bodies]
-        layout = Layout(wp.to_torch(x).detach(), None, ranges, self._model.grid, slabs=1)
+        options = {"mirrors": self._mirrors, "sides": self._images}
+        layout = Layout(wp.to_torch(x).detach(), None, ranges, self._model.grid, slabs=1, **options)
         back, found = layout.inverse, layout.arrays()
         found["home"] = wp.from_torch(layout.home[back].contiguous(), dtype=wp.vec3i)
         found["shift"] = wp.from_torch(layout.shift[back].contiguous(), dtype=self._p.vec3)
         found["places"] = wp.from_torch(layout.places[back].contiguous(), dtype=wp.int32)
+        images = self._stages["find_images"]
+        given = [(self._constants | found)[a.label] for a in images.adj.args]
+        wp.launch(images, layout.nodes, given, device="cpu", record_tape=False)
         found["order"] = wp.from_torch(torch.arange(self._n, dtype=torch.int32), dtype=wp.int32)
         return layout, found
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import warp as wp
 
 from physim.numeric import mat33, numeric, real, vec3, vec4
-from physim.solvers.mpm.boundary import image_adjoint, image_of, images_of, sides_of
-from physim.solvers.mpm.grid import SIDES, node_index, node_place
+from physim.solvers.mpm.boundary import image_adjoint
+from physim.solvers.mpm.grid import SIDES, image_node, image_sides
 from physim.solvers.mpm.kernels import BLEND, DIM, PERIODIC, STRAIN, WORLDS
 
 __all__ = [
@@ -176,20 +176,12 @@ def grid_update_adjoint(
     grid: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
     column_at: wp.array(dtype=wp.vec4i),
-    imaged: wp.array(dtype=wp.int32),
-    columns: wp.array(dtype=wp.int32),
-    column_low: wp.array(dtype=wp.int32),
-    column_high: wp.array(dtype=wp.int32),
-    width: int,
-    height: int,
-    low_a: int,
-    low_b: int,
+    image_slot: wp.array(dtype=wp.int32),
+    images: wp.array(dtype=wp.int32),
     first: int,
     gravity: wp.array(dtype=vec3),
     gravities: int,
     dt: real,
-    period: wp.vec3i,
-    wall_plane: wp.array(dtype=wp.int32),
     wall_mirror: wp.array(dtype=vec4),
     grid_v: wp.array(dtype=vec4),
     grid_u: wp.array(dtype=vec4),
@@ -202,30 +194,25 @@ def grid_update_adjoint(
     node = first + wp.tid()
     if node_column[node] < 0:
         return
-    at = wp.vec4i()
-    lone = True
-    if wp.static(SIDES > 1 or WORLDS == 1):
-        at = node_place(node, node_column, column_at, DIM)
+    world = 0
+    if wp.static(WORLDS == 1):
+        world = column_at[node_column[node]][3]
+    slot = -1
     if wp.static(SIDES > 1):
-        lone = imaged[node] == 0
+        slot = image_slot[node]
     forced = vec4()
     unforced = vec4()
-    if lone:
+    if slot < 0:
         v = grid_v[node]
         forced = momentum_cotangent(v, v[3], adj_grid_v[node])
         if wp.static(BLEND == 1):
             unforced = momentum_cotangent(grid_u[node], v[3], adj_grid_u[node])
     else:
-        sides = sides_of(at[0], at[1], at[2], wall_plane)
-        for a in range(images_of(at[0], wall_plane[0], wall_plane[1], period[0])):
-            gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
-            for b in range(images_of(at[1], wall_plane[2], wall_plane[3], period[1])):
-                gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
-                for c in range(images_of(at[2], wall_plane[4], wall_plane[5], period[2])):
-                    gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(
-                        gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
-                    )
+        sides = image_sides(slot, SIDES, images)
+        for a in range(SIDES):
+            for b in range(SIDES):
+                for c in range(SIDES):
+                    other = image_node(slot, a, b, c, SIDES, images)
                     if other >= 0:
                         v = grid_v[other]
                         part = momentum_cotangent(v, v[3], adj_grid_v[other])
@@ -233,7 +220,7 @@ def grid_update_adjoint(
                         if wp.static(BLEND == 1):
                             part = momentum_cotangent(grid_u[other], v[3], adj_grid_u[other])
                             unforced = unforced + image_adjoint(part, a, b, c, sides, wall_mirror)
-    pulled = gravity[at[3] * gravities]
+    pulled = gravity[world * gravities]
     weight = forced[0] * pulled[0] + forced[1] * pulled[1] + forced[2] * pulled[2]
     adj_grid[node] = forced + unforced + vec4(real(0.0), real(0.0), real(0.0), dt * weight)
     if wp.static(BLEND == 1):

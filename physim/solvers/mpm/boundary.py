@@ -10,6 +10,9 @@ import warp as wp
 from physim.numeric import Precision, numeric, real, vec3, vec4
 from physim.sim.model import Model, WallKind
 
+FAR = 2**20
+"""A plane in half nodes that every node is before."""
+
 
 @numeric
 def image_of(i: int, image: int, low: int, high: int, period: int) -> int:
@@ -33,19 +36,6 @@ def image_of(i: int, image: int, low: int, high: int, period: int) -> int:
             if high >= 0 and 2 * i >= high - 4:
                 other = high - i
     return other
-
-
-@numeric
-def images_of(i: int, low: int, high: int, period: int) -> int:
-    """Number of images of node `i` on an axis: those that `image_of` tells."""
-    count = 1
-    if low >= 0 and 2 * i <= low + 4:
-        count = 2
-    if high >= 0 and 2 * i >= high - 4:
-        count = 2
-    if period > 0:
-        count = 3
-    return count
 
 
 @numeric
@@ -220,9 +210,12 @@ def contact_velocity(v: vec3, wall: vec3, n: vec3, mode: int, friction: real) ->
     return out
 
 
-def wall_planes(model: Model) -> list[tuple[int, int]]:
-    """Planes of the lower and the upper wall of each axis, in half nodes; -1 where there is none."""
-    planes = [[-1, -1] for _ in range(3)]
+def mirrors(model: Model) -> list[tuple[int, int]]:
+    """Planes of the lower and the upper wall of each axis, in half nodes; -1 where there is none.
+
+    On a periodic axis every node has images: it is before a plane far away.
+    """
+    planes = [[FAR if periodic else -1, -1] for periodic in model.grid.periodic]
     for wall in model.walls:
         origin = model.grid.origin[wall.axis]
         planes[wall.axis][wall.high] = round(2 * (wall.position - origin) / model.grid.dx)
@@ -236,7 +229,7 @@ def wall_arrays(model: Model, p: Precision, device: Any) -> dict[str, wp.array]:
     Slip flips the momentum along the normal; no-slip turns the velocity about that of the wall; a periodic side keeps
     all as it is.
     """
-    plane, mirror = np.array(wall_planes(model), np.int32).reshape(6), np.zeros((6, 2, 4))
+    plane, mirror = np.array(mirrors(model), np.int32).reshape(6), np.zeros((6, 2, 4))
     mirror[:, 0] = 1.0
     for side in range(6):
         if not model.grid.periodic[side // 2]:

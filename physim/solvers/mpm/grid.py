@@ -14,7 +14,6 @@ from physim.solvers.mpm.boundary import (
     field_distance,
     image_of,
     image_value,
-    images_of,
     sides_of,
     sphere_distance,
     turn,
@@ -69,6 +68,57 @@ def node_index(
     return found
 
 
+@numeric
+def image_node(slot: int, a: int, b: int, c: int, sides: int, images: wp.array(dtype=wp.int32)) -> int:
+    """Node at image number (a, b, c) of the node that has this slot, or -1; see `find_images`."""
+    return images[slot * (sides * sides * sides + 1) + (a * sides + b) * sides + c]
+
+
+@numeric
+def image_sides(slot: int, sides: int, images: wp.array(dtype=wp.int32)) -> wp.vec3i:
+    """Indices of the walls whose mirrors apply near the node that has this slot."""
+    code = images[(slot + 1) * (sides * sides * sides + 1) - 1]
+    return wp.vec3i(code & 1, 2 + ((code >> 1) & 1), 4 + ((code >> 2) & 1))
+
+
+def find_images(
+    node_column: wp.array(dtype=wp.int32),
+    column_at: wp.array(dtype=wp.vec4i),
+    image_slot: wp.array(dtype=wp.int32),
+    columns: wp.array(dtype=wp.int32),
+    column_low: wp.array(dtype=wp.int32),
+    column_high: wp.array(dtype=wp.int32),
+    width: int,
+    height: int,
+    low_a: int,
+    low_b: int,
+    period: wp.vec3i,
+    wall_plane: wp.array(dtype=wp.int32),
+    images: wp.array(dtype=wp.int32),
+):
+    """Images of the nodes that have any, once per layout: SIDES^3 nodes in each slot, and which walls are near."""
+    node = wp.tid()
+    if node_column[node] < 0:
+        return
+    slot = image_slot[node]
+    if slot < 0:
+        return
+    at = node_place(node, node_column, column_at, DIM)
+    place = slot * (SIDES * SIDES * SIDES + 1)
+    for a in range(SIDES):
+        for b in range(SIDES):
+            for c in range(SIDES):
+                gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
+                gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
+                gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
+                images[place] = node_index(
+                    gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
+                )
+                place += 1
+    sides = sides_of(at[0], at[1], at[2], wall_plane)
+    images[place] = sides[0] + 2 * (sides[1] - 2) + 4 * (sides[2] - 4)
+
+
 def clear(first: int, grid: wp.array(dtype=vec4), impulse: wp.array(dtype=vec4)):
     """Zero nodal sums."""
     node = first + wp.tid()
@@ -98,20 +148,12 @@ def grid_update(
     impulse: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
     column_at: wp.array(dtype=wp.vec4i),
-    imaged: wp.array(dtype=wp.int32),
-    columns: wp.array(dtype=wp.int32),
-    column_low: wp.array(dtype=wp.int32),
-    column_high: wp.array(dtype=wp.int32),
-    width: int,
-    height: int,
-    low_a: int,
-    low_b: int,
+    image_slot: wp.array(dtype=wp.int32),
+    images: wp.array(dtype=wp.int32),
     first: int,
     gravity: wp.array(dtype=vec3),
     gravities: int,
     dt: real,
-    period: wp.vec3i,
-    wall_plane: wp.array(dtype=wp.int32),
     wall_mirror: wp.array(dtype=vec4),
     mass_floor: real,
     grid_v: wp.array(dtype=vec4),
@@ -121,35 +163,30 @@ def grid_update(
     node = first + wp.tid()
     if node_column[node] < 0:
         return
-    at = wp.vec4i()
-    lone = True
-    if wp.static(SIDES > 1 or WORLDS == 1):
-        at = node_place(node, node_column, column_at, DIM)
+    world = 0
+    if wp.static(WORLDS == 1):
+        world = column_at[node_column[node]][3]
+    slot = -1
     if wp.static(SIDES > 1):
-        lone = imaged[node] == 0
-    g = gravity[at[3] * gravities]
+        slot = image_slot[node]
+    g = gravity[world * gravities]
     pull = vec4(g[0], g[1], g[2], real(0.0))
     total = vec4()
     before = vec4()
     # A ghost node sees, in the mirror, its image: summing a node's own momentum and the reflected momentum of its
     # mirror node folds the ghosts back and gives every ghost the mirrored velocity, in one gather. On a periodic axis
     # the images are whole periods away, and nothing is reflected.
-    if lone:
+    if slot < 0:
         before = grid[node]
         total = before + (dt * before[3]) * pull
         if wp.static(BLEND == 1):
             total = total + impulse[node]
     else:
-        sides = sides_of(at[0], at[1], at[2], wall_plane)
-        for a in range(images_of(at[0], wall_plane[0], wall_plane[1], period[0])):
-            gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
-            for b in range(images_of(at[1], wall_plane[2], wall_plane[3], period[1])):
-                gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
-                for c in range(images_of(at[2], wall_plane[4], wall_plane[5], period[2])):
-                    gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(
-                        gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
-                    )
+        sides = image_sides(slot, SIDES, images)
+        for a in range(SIDES):
+            for b in range(SIDES):
+                for c in range(SIDES):
+                    other = image_node(slot, a, b, c, SIDES, images)
                     if other >= 0:
                         own = grid[other]
                         part = own + (dt * own[3]) * pull
@@ -175,12 +212,6 @@ def contact(
     grid_free: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
     column_at: wp.array(dtype=wp.vec4i),
-    imaged: wp.array(dtype=wp.int32),
-    columns: wp.array(dtype=wp.int32),
-    width: int,
-    height: int,
-    low_a: int,
-    low_b: int,
     first: int,
     origin: vec3,
     per_dx: real,

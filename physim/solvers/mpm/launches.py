@@ -21,7 +21,7 @@ from physim.laws.compose import Composition
 from physim.numeric import Precision, kernel
 from physim.sim.model import Model
 from physim.solvers.mpm import adjoints, grid, kernels
-from physim.solvers.mpm.boundary import collider_arrays, wall_arrays, wall_planes
+from physim.solvers.mpm.boundary import collider_arrays, mirrors, wall_arrays
 from physim.solvers.mpm.examine import Record
 from physim.solvers.mpm.layout import ROOM, SLABS, FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
@@ -58,7 +58,7 @@ def transfer_kernels(
             name = source.__name__ + ("" if strain else "_only")
             made[name] = kernel(source, precision, module=module, differentiable=False, STRAIN=strain, **particles)
     module = f"physim_grid_{dim}d_{kind}_{images}{worlds}"
-    for source in (grid.grid_update, adjoints.grid_update_adjoint, adjoints.gravity_adjoint):
+    for source in (grid.find_images, grid.grid_update, adjoints.grid_update_adjoint, adjoints.gravity_adjoint):
         made[source.__name__] = kernel(source, precision, module=module, differentiable=False, SIDES=images, **sizes)
     if colliders:
         module = f"physim_contact_{dim}d_{''.join(map(str, colliders))}{worlds}"
@@ -140,8 +140,7 @@ class Workspace:
         self.record, self.pool = Record(model, worlds.count, p, self.device), Pool()
         self.mass, self.vol0 = (worlds.repeat(t.detach().to(like)).contiguous() for t in (model.mass, model.vol0))
         walls = wall_arrays(model, p, self.device)
-        # On a periodic axis every node has images: whatever its place, it is before this plane.
-        self.mirrors = [(2**20, -1) if w else m for w, m in zip(space.periodic, wall_planes(model), strict=True)]
+        self.mirrors = mirrors(model)
         names = ("mode", "friction", "size")
         fields = ("at", "dims", "origin", "spacing", "values")
         keys = [f"collider_{n}" for n in names] + [f"field_{n}" for n in fields]
@@ -282,7 +281,7 @@ class Workspace:
         """The layout, or where launches are recorded, the same one at fixed addresses."""
         if not self.records:
             return layout
-        if self._fixed is None or self._fixed.nodes < layout.nodes:
+        if self._fixed is None or not self._fixed.holds(layout):
             self._fixed = FixedLayout(layout)
         else:
             self._fixed.load(layout)
@@ -298,6 +297,8 @@ class Workspace:
             self._bound_to, self.layout = (layout, dt), layout
             self._bound = self._arguments(layout, dt)
             self._thetas = [self._sorted_theta(i) for i in range(len(self.model.bodies))]
+        if self.images > 1 and (self.records or not same):
+            self.launch(self.kernels["find_images"], layout.nodes, {})()
         for index, (sorted_theta, _) in enumerate(self._thetas):
             theta = self._theta_of(index)
             if theta.shape[0] > 1:

@@ -65,6 +65,7 @@ class Layout:
         slabs: most slabs; 1 where threads do not matter.
         worlds: number of worlds, one after the other in the user's order.
         mirrors: planes of the lower and of the upper wall of each axis, in half nodes, -1 where there is none.
+        sides: images of a node on each axis: 2 with mirrors, 3 with a periodic axis.
         whole: let the table of columns cover the whole grid, so that its size does not change from layout to layout.
 
     Attributes:
@@ -72,6 +73,8 @@ class Layout:
         order: the user's index of each particle, (n,).
         lots: per body, those of even slabs and those of odd ones.
         nodes: number of nodes.
+        image_slot: for each node, where in `images` the nodes are that its images lie on, or -1; they are found by the
+            grid's own kernel (`grid.find_images`).
         place: place of node (0, 0, 0) of the first world in the table of columns; `places`, for each particle, that of
             its own world, (n,).
     """
@@ -86,6 +89,7 @@ class Layout:
         slabs: int = SLABS,
         worlds: int = 1,
         mirrors: Sequence[tuple[int, int]] = NO_MIRRORS,
+        sides: int = 1,
         whole: bool = False,
     ) -> None:
         n, device = x.shape[0], x.device
@@ -159,7 +163,13 @@ class Layout:
         at = [across - its_world * self.height - self.low_a, used - across * self.width - self.low_b]
         along = torch.stack([*at, ends - length - bottom, its_world], dim=1)
         self.column_at = blank.new_zeros(len(blank), 4).index_copy_(0, used, along.to(torch.int32))
-        self.imaged = _imaged([*at, bottom], length, [mirrors[i] for i in (a, b, r)]).to(torch.int32)
+        self.image_slot, imaged = self.node_column, 0
+        if sides > 1:
+            has = _imaged([*at, bottom], length, [mirrors[i] for i in (a, b, r)])
+            slot = torch.cumsum(has, 0)
+            imaged = int(slot[-1])
+            self.image_slot = torch.where(has, slot - 1, -1).to(torch.int32)
+        self.images = blank.new_empty(max(1, imaged * (sides**3 + 1)))
         # First node of each world, and the end.
         worlds_at = torch.searchsorted(used, torch.arange(worlds + 1, device=device) * self.table)
         self.starts = torch.nn.functional.pad(ends, (1, 0))[worlds_at].tolist()
@@ -177,7 +187,7 @@ class Layout:
 
     def arrays(self) -> dict[str, Any]:
         """What kernels take, by argument name."""
-        names = ("columns", "column_low", "column_high", "node_column", "imaged")
+        names = ("columns", "column_low", "column_high", "node_column", "image_slot", "images")
         found: dict[str, Any] = {n: wp.from_torch(getattr(self, n), dtype=wp.int32) for n in names}
         found["column_at"] = wp.from_torch(self.column_at, dtype=wp.vec4i)
         found["home"] = wp.from_torch(self.home, dtype=wp.vec3i)
@@ -227,21 +237,26 @@ class FixedLayout:
         self._tensors = {n: torch.empty_like(getattr(layout, n)) for n in self._same}
         self.order, self.shift = self._tensors["order"], self._tensors["shift"]
         self._order = self.order.to(torch.int32)
-        self._node_column, self._imaged = (layout.node_column.new_empty(self.nodes) for _ in range(2))
+        self._node_column, self._image_slot = (layout.node_column.new_empty(self.nodes) for _ in range(2))
+        self._images = layout.images.new_empty(int(ROOM * len(layout.images)))
         most = self.nodes // BLOCK + layout.worlds
         starts, worlds = layout.blocks
         self.blocks = starts.new_empty(most + 1), worlds.new_empty(most)
         self._sizes = {n: v for n, v in layout.arrays().items() if isinstance(v, int)}
         self.load(layout)
 
+    def holds(self, layout: Layout) -> bool:
+        """Whether there is room for another layout."""
+        return layout.nodes <= self.nodes and len(layout.images) <= len(self._images)
+
     def load(self, layout: Layout) -> None:
-        """Take over another layout of the same particles, which has no more nodes than there is room for."""
+        """Take over another layout of the same particles, for which there is room."""
         for name, tensor in self._tensors.items():
             tensor.copy_(getattr(layout, name))
         self._order.copy_(layout.order)
         self._node_column.fill_(-1)
         self._node_column[: layout.nodes] = layout.node_column
-        self._imaged[: layout.nodes] = layout.imaged
+        self._image_slot[: layout.nodes] = layout.image_slot
         for kept, given, rest in zip(self.blocks, layout.blocks, (layout.nodes, 0), strict=True):
             kept.fill_(rest)
             kept[: len(given)] = given
@@ -249,7 +264,12 @@ class FixedLayout:
     def arrays(self) -> dict[str, Any]:
         """What kernels take, by argument name."""
         tensors = {n: self._tensors[n] for n in ("columns", "column_low", "column_high", "places")}
-        tensors |= {"order": self._order, "node_column": self._node_column, "imaged": self._imaged}
+        tensors |= {
+            "order": self._order,
+            "node_column": self._node_column,
+            "image_slot": self._image_slot,
+            "images": self._images,
+        }
         found: dict[str, Any] = {n: wp.from_torch(t, dtype=wp.int32) for n, t in tensors.items()}
         found["column_at"] = wp.from_torch(self._tensors["column_at"], dtype=wp.vec4i)
         found["home"] = wp.from_torch(self._tensors["home"], dtype=wp.vec3i)

@@ -152,7 +152,7 @@ class MPMSegment:
         ranges = [(b.start, b.stop) for b in work.model.bodies]
         order = before.order if before else None
         options = {"slabs": work.slab_limit, "worlds": work.worlds.count, "whole": work.records}
-        options["mirrors"] = work.mirrors
+        options |= {"mirrors": work.mirrors, "sides": work.images}
         return Layout(x, order, ranges, work.model.grid, **options)
 
     def _check(self, x: Tensor) -> None:

@@ -20,8 +20,7 @@ import warp as wp
 
 from physim.bridge import Buffers
 from physim.numeric import Precision, kernel, mat33, numeric, real, vec3, vec4
-from physim.solvers.mpm.boundary import image_of
-from physim.solvers.mpm.grid import node_index, node_place
+from physim.solvers.mpm.grid import image_node
 from physim.solvers.mpm.layout import FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
 
@@ -92,37 +91,27 @@ def volume_scatter_adjoint(
 def volume_mean(
     sums: wp.array(dtype=vec4),
     node_column: wp.array(dtype=wp.int32),
-    column_at: wp.array(dtype=wp.vec4i),
-    columns: wp.array(dtype=wp.int32),
-    column_low: wp.array(dtype=wp.int32),
-    column_high: wp.array(dtype=wp.int32),
-    width: int,
-    height: int,
-    low_a: int,
-    low_b: int,
-    period: wp.vec3i,
-    wall_plane: wp.array(dtype=wp.int32),
+    image_slot: wp.array(dtype=wp.int32),
+    images: wp.array(dtype=wp.int32),
     mean: wp.array(dtype=vec4),
 ):
     """Weighted mean at each node, with the images beyond walls and periodic sides."""
     node = wp.tid()
     if node_column[node] < 0:
         return
-    at = node_place(node, node_column, column_at, DIM)
+    slot = -1
+    if wp.static(SIDES > 1):
+        slot = image_slot[node]
     total = vec4()
-    for a in range(SIDES):
-        for b in range(SIDES):
-            for c in range(SIDES):
-                other = node
-                if wp.static(SIDES > 1):
-                    gi = image_of(at[0], a, wall_plane[0], wall_plane[1], period[0])
-                    gj = image_of(at[1], b, wall_plane[2], wall_plane[3], period[1])
-                    gk = image_of(at[2], c, wall_plane[4], wall_plane[5], period[2])
-                    other = node_index(
-                        gi, gj, gk, at[3], columns, column_low, column_high, width, height, low_a, low_b, DIM
-                    )
-                if other >= 0:
-                    total = total + sums[other]
+    if slot < 0:
+        total = sums[node]
+    else:
+        for a in range(SIDES):
+            for b in range(SIDES):
+                for c in range(SIDES):
+                    other = image_node(slot, a, b, c, SIDES, images)
+                    if other >= 0:
+                        total = total + sums[other]
     if total[3] <= real(0.0):
         mean[node] = vec4()
         return
