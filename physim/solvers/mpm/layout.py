@@ -163,7 +163,7 @@ class Layout:
         at = [across - its_world * self.height - self.low_a, used - across * self.width - self.low_b]
         along = torch.stack([*at, ends - length - bottom, its_world], dim=1)
         self.column_at = blank.new_zeros(len(blank), 4).index_copy_(0, used, along.to(torch.int32))
-        self.image_slot, imaged = self.node_column, 0
+        self.image_slot, imaged = torch.full_like(self.node_column, -1), 0
         if sides > 1:
             has = _imaged([*at, bottom], length, [mirrors[i] for i in (a, b, r)])
             slot = torch.cumsum(has, 0)
