@@ -171,3 +171,13 @@ def test_checks_and_schema_know_learned_laws(tmp_path):
     assert len(lines) == 9 and all(passed for _, passed in lines)
     network = scene_schema()["$defs"]["MaterialPart"]["properties"]["network"]
     assert {"file", "seed", "encoder", "hidden", "convex"} == set(network["anyOf"][1]["properties"])
+
+
+def test_a_material_file_gives_the_direction_of_fibres(tmp_path):
+    path = write(tmp_path, "{encoder: fibre, hidden: 3}\nfibre: [0, 3, 4]")
+    material = make_material(read_material_file(path))
+    assert torch.allclose(material.rest_history(2), torch.tensor([[0.0, 0.6, 0.8]] * 2, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"gel.yaml:7: materials.gel.fibre: expected a direction such as"):
+        read_material_file(write(tmp_path, "{encoder: fibre}\nfibre: up"))
+    with pytest.raises(InputError, match=r"this law has no fibre"):
+        read_material_file(write(tmp_path, "{encoder: hencky}\nfibre: [1, 0, 0]"))

@@ -82,6 +82,8 @@ def material_yaml(
     }
     if spec.network is not None:
         data["network"] = {"file": weights}
+    if spec.fibre is not None:
+        data["fibre"] = list(spec.fibre)
     density = estimates.get("density")
     if density is not None:
         data["density"] = _written(density.value, "kg/m^3")

@@ -12,7 +12,7 @@ from physim.errors import FitError
 from physim.fit.problem import Problem, Rejected
 from physim.fit.space import Space
 from physim.laws import Material
-from physim.laws.material import theta_columns
+from physim.laws.native import theta_columns
 from physim.laws.tables import table_stress
 from physim.observe.record import Comparison
 from physim.scene.loader import Scene

@@ -13,7 +13,7 @@ from typing import Any
 import warp as wp
 
 from physim.errors import InputError
-from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw
+from physim.laws.core import FIBRE, ElasticLaw, InelasticLaw, ViscousLaw
 from physim.laws.parameters import Param
 from physim.numeric import Numeric, Precision, Word, history, mat33, params, real, rebind
 
@@ -38,11 +38,22 @@ def _stress_viscous_over(F: mat33, L: mat33, h: history, theta: params) -> mat33
     return elastic(F, theta[E0:E1]) + viscous(F, L, theta[V0:V1]) + overstress(F, h, theta[I0:I1])
 
 
+def _stress_fibre(F: mat33, L: mat33, h: history, theta: params) -> mat33:
+    return elastic(F, h[0:3], theta[E0:E1])
+
+
+def _stress_viscous_fibre(F: mat33, L: mat33, h: history, theta: params) -> mat33:
+    return elastic(F, h[0:3], theta[E0:E1]) + viscous(F, L, theta[V0:V1])
+
+
+# By whether there is a viscous stress, an overstress, a fibre.
 _STRESSES = {
-    (False, False): _stress,
-    (True, False): _stress_viscous,
-    (False, True): _stress_over,
-    (True, True): _stress_viscous_over,
+    (False, False, False): _stress,
+    (True, False, False): _stress_viscous,
+    (False, True, False): _stress_over,
+    (True, True, False): _stress_viscous_over,
+    (False, False, True): _stress_fibre,
+    (True, False, True): _stress_viscous_fibre,
 }
 
 
@@ -84,6 +95,12 @@ class Composition:
             raise InputError(
                 f"'{self.inelastic.name}' reads the elastic parameters {', '.join(needs)}, which "
                 f"'{self.elastic.name}' does not have; use it with hencky."
+            )
+
+        if self.elastic.fibre and self.inelastic and self.inelastic.history:
+            raise InputError(
+                f"'{self.elastic.name}' keeps a fibre's direction as history, and '{self.inelastic.name}' has a "
+                "history of its own; use one without."
             )
 
     @property
@@ -129,7 +146,14 @@ class Composition:
     @property
     def history_size(self) -> int:
         """Number of history components."""
-        return len(self.inelastic.history) if self.inelastic else 0
+        return len(self.history)
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """Names of the history components: a fibre's direction, or what the inelastic law keeps."""
+        if self.elastic.fibre:
+            return FIBRE
+        return self.inelastic.history if self.inelastic else ()
 
     def columns(self) -> dict[str, tuple[int, int]]:
         """Half-open column range of each law; a law without parameters is given one column that it does not read."""
@@ -147,6 +171,10 @@ class Composition:
     def _over(self) -> Numeric | None:
         return self.inelastic.overstress if self.inelastic else None
 
+    @property
+    def _source(self) -> Callable:
+        return _STRESSES[self.viscous is not None, self._over is not None, self.elastic.fibre]
+
     def _widths(self) -> dict[str, int]:
         return {kind: end - start for kind, (start, end) in self.columns().items()}
 
@@ -160,7 +188,7 @@ class Composition:
             bound["viscous"] = self.viscous.kirchhoff.warp(precision, params=vector(width["V"]))
         if self._over:
             bound["overstress"] = self._over.warp(precision, params=vector(width["I"]), history=bound["history"])
-        source = _STRESSES[self.viscous is not None, self._over is not None]
+        source = self._source
         return wp.func(rebind(source, bound, f"_{self.name}_{precision.name}"))
 
     @cache  # noqa: B019
@@ -192,7 +220,7 @@ class Composition:
             bound["viscous"] = self.viscous.kirchhoff.torch()
         if self._over:
             bound["overstress"] = self._over.torch()
-        return rebind(_STRESSES[self.viscous is not None, self._over is not None], bound, "_torch")
+        return rebind(self._source, bound, "_torch")
 
     def torch_project(self) -> Callable:
         """Torch reader of (F_trial, h, f, theta, dt) -> (F, h) for one point."""
@@ -201,9 +229,16 @@ class Composition:
         bound = {**self._constants(), "inelastic": self.inelastic.project.torch()}
         return rebind(_project, bound, "_torch")
 
+    def torch_elastic(self) -> Callable:
+        """Torch reader of (F, h, theta) -> elastic tau [Pa] for one point; h is read by a law with a fibre only."""
+        return self._torch_of(self.elastic.kirchhoff)
+
     def torch_energy(self) -> Callable | None:
-        """Torch reader of (F, theta) -> elastic psi [J/m^3] for one point; None for a law without an energy."""
-        if self.elastic.energy is None:
-            return None
-        energy, (start, end) = self.elastic.energy.torch(), self.columns()["E"]
-        return lambda F, theta: energy(F, theta[start:end])
+        """Torch reader of (F, h, theta) -> elastic psi [J/m^3] for one point; None for a law without an energy."""
+        return self._torch_of(self.elastic.energy) if self.elastic.energy is not None else None
+
+    def _torch_of(self, function: Numeric) -> Callable:
+        read, (start, end) = function.torch(), self.columns()["E"]
+        if self.elastic.fibre:
+            return lambda F, h, theta: read(F, h[:3], theta[start:end])
+        return lambda F, h, theta: read(F, theta[start:end])

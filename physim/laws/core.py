@@ -13,6 +13,8 @@ from physim.errors import InputError, nearest
 from physim.laws.parameters import Param
 from physim.numeric import Numeric, Word
 
+# History of a particle whose elastic law has a fibre.
+FIBRE = ("fibre_x", "fibre_y", "fibre_z")
 # Placeholder for annotations in `project` sources; bound to the elastic law's parameter vector.
 elastic_params = Word
 
@@ -43,6 +45,8 @@ class ElasticLaw:
         cite: source.
         summary: one line for tables.
         network: the weights of a learned law, columns of theta after `params`; None for a closed form.
+        fibre: whether `kirchhoff` and `energy` are of (F, a, theta), a the direction of a fibre at rest, a unit vector
+            that each particle carries as its history.
     """
 
     name: str
@@ -53,6 +57,7 @@ class ElasticLaw:
     cite: str
     summary: str
     network: Network | None = None
+    fibre: bool = False
 
     @property
     def is_fluid(self) -> bool:

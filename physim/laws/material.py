@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from physim.checks import check_shape
 from physim.errors import InputError, nearest
 from physim.laws.compose import Composition
 from physim.laws.core import ElasticLaw, InelasticLaw, ViscousLaw, get_law
-from physim.laws.parameters import ELASTIC_CONSTANTS, Param, is_pair, shear_and_bulk
+from physim.laws.native import native_values, theta_columns, user_table
+from physim.laws.parameters import ELASTIC_CONSTANTS, Param
 from physim.numeric import Precision
 
 
@@ -29,6 +31,8 @@ class Material(nn.Module):
         rho0: reference density [kg/m^3].
         values: parameter values [SI], numbers or float tensors of shape (n,) for one value per particle.
         network: weights of a learned elastic law, from `law.network.make(seed)`; those of seed 0 unless given.
+        fibre: direction of the fibres at rest of a law that has them, (3,), or (n, 3) for one per particle; x unless
+            given.
 
     Attributes:
         network: module of the weights, or None; its own `columns(named)` are columns of theta.
@@ -42,6 +46,9 @@ class Material(nn.Module):
         ('mu', 'lam')
     """
 
+    fibre: Any
+    network: Any
+
     def __init__(
         self,
         elastic: str | ElasticLaw,
@@ -51,6 +58,7 @@ class Material(nn.Module):
         rho0: float,
         values: dict[str, Any] | None = None,
         network: nn.Module | None = None,
+        fibre: Any = None,
     ) -> None:
         super().__init__()
         self.laws = Composition(
@@ -76,6 +84,21 @@ class Material(nn.Module):
         if getattr(network, "plan", None) != wanted:
             raise InputError(f"{self.composition}: these weights are not of this law; make them by law.network.make.")
         self.network = network
+        self.register_buffer("fibre", self._direction(fibre))
+
+    def _direction(self, fibre: Any) -> Tensor | None:
+        """Unit vectors (n, 3) of a fibre's directions; None for a law without."""
+        if not self.elastic.fibre:
+            if fibre is not None:
+                raise InputError(f"{self.composition}: this law has no fibre; leave `fibre` out.")
+            return None
+        given = torch.as_tensor((1.0, 0.0, 0.0) if fibre is None else fibre, dtype=torch.float64).detach()
+        given = given[None] if given.ndim == 1 else given
+        check_shape("fibre", given, (None, 3))
+        length = given.norm(dim=1, keepdim=True)
+        if not bool(((length > 0) & torch.isfinite(length)).all()):
+            raise InputError(f"{self.composition}: a fibre's direction must be finite and not zero.")
+        return given / length
 
     def _checked(self, param: Param, value: Any) -> Tensor:
         """The value as a float64 tensor of its own; `InputError` unless it is allowed alone."""
@@ -170,6 +193,11 @@ class Material(nn.Module):
         return {name: row[column] for name, column in self.laws.named_columns().items()}
 
     @property
+    def evolves(self) -> bool:
+        """Whether particles carry more than their deformation: a return map, or a history."""
+        return self.inelastic is not None or self.history_size > 0
+
+    @property
     def history_size(self) -> int:
         """Number of history components."""
         return self.laws.history_size
@@ -237,6 +265,10 @@ class Material(nn.Module):
 
     def rest_history(self, n: int) -> Tensor:
         """History of n undeformed particles, (n, k)."""
+        if self.elastic.fibre:
+            several = self.fibre.shape[0] != 1 and n != 1
+            check_shape("fibre", self.fibre, (n if several else None, 3))
+            return (self.fibre if several else self.fibre[:1]).expand(n, -1).clone()
         rest = self.inelastic.rest_history if self.inelastic else ()
         return torch.tensor(rest, dtype=torch.float64).expand(n, -1).clone()
 
@@ -287,8 +319,8 @@ class Material(nn.Module):
         F, now = map_(F_trial, self._past(h, n), f, self._expand(theta, n), step)
         return F, now[:, : self.history_size]
 
-    def energy(self, F: Tensor, theta: Tensor | None = None) -> Tensor:
-        """Elastic energy psi per reference volume [J/m^3], (n,), in torch float64.
+    def energy(self, F: Tensor, theta: Tensor | None = None, h: Tensor | None = None) -> Tensor:
+        """Elastic energy psi per reference volume [J/m^3], (n,), in torch float64; h is read by laws with a fibre.
 
         Raises:
             InputError: the law has no energy.
@@ -296,7 +328,7 @@ class Material(nn.Module):
         psi = self.laws.torch_energy()
         if psi is None:
             raise InputError(f"law '{self.elastic.name}' states no energy.")
-        return torch.vmap(psi)(F, self._expand(theta, F.shape[0]))
+        return torch.vmap(psi)(F, self._past(h, F.shape[0]), self._expand(theta, F.shape[0]))
 
     def _past(self, h: Tensor | None, n: int) -> Tensor:
         h = self.rest_history(n) if h is None else h
@@ -305,63 +337,3 @@ class Material(nn.Module):
     def _expand(self, theta: Tensor | None, n: int) -> Tensor:
         theta = self.theta() if theta is None else theta
         return theta.expand(n, -1)
-
-
-def user_table(laws: Composition, given: dict[str, Any]) -> dict[str, Param]:
-    """The parameters by user-facing name: native ones, with a pair of elastic constants in place of mu and lam.
-
-    Raises:
-        InputError: unknown, missing or contradicting names.
-    """
-    owner = laws.name
-    natives = {p.name: p for p in laws.params}
-    moduli = [n for n in ("mu", "lam", "bulk_modulus") if n in natives]
-    constants = [n for n in given if n in ELASTIC_CONSTANTS]
-    table = dict(natives)
-    if len(moduli) == 2 and set(constants) != set(moduli):
-        if not is_pair(constants):
-            got = ", ".join(constants) or "none"
-            raise InputError(
-                f"{owner}: give two elastic constants, such as E and nu, or {' and '.join(moduli)}; got {got}."
-            )
-        table = {n: ELASTIC_CONSTANTS[n] for n in constants} | {n: p for n, p in natives.items() if n not in moduli}
-    elif "bulk_modulus" in moduli and "nu" in given and "bulk_modulus" not in given and not laws.elastic.is_fluid:
-        table = {n: p for n, p in natives.items() if n != "bulk_modulus"} | {"nu": ELASTIC_CONSTANTS["nu"]}
-    for name in given:
-        if name not in table:
-            raise InputError(f"{owner}: no parameter '{name}'.{nearest(name, table)}")
-    missing = [f"{n} [{p.unit}]" for n, p in table.items() if n not in given and p.default is None]
-    if missing:
-        raise InputError(f"{owner}: missing {', '.join(missing)}.")
-    return table
-
-
-def native_values(laws: Composition, values: dict[str, Tensor]) -> list[Tensor]:
-    """The native columns, converted from the user's elastic constants where needed."""
-    native = dict(values)
-    pair = {n: v for n, v in values.items() if n in ELASTIC_CONSTANTS}
-    if len(pair) == 2 and is_pair(pair):
-        shear, bulk = shear_and_bulk(pair)
-        native |= {"mu": shear, "bulk_modulus": bulk, "lam": bulk - 2.0 / 3.0 * shear} | pair
-    elif "nu" in values and "bulk_modulus" in laws.names:
-        names = [p.name for p in laws.elastic.params]
-        zero = torch.zeros((), dtype=torch.float64)
-        columns = torch.broadcast_tensors(*(values.get(n, zero) for n in names))
-        shear, _bulk = laws.elastic.moduli(torch.stack(columns, dim=-1))
-        nu = values["nu"]
-        native["bulk_modulus"] = 2.0 * shear * (1.0 + nu) / (3.0 * (1.0 - 2.0 * nu))
-    return [native[n] for n in laws.names]
-
-
-def theta_columns(laws: Composition, values: dict[str, Tensor], network: Any) -> Tensor:
-    """Columns of theta (n, k) from user-facing values [SI]: those of a network follow its law's named ones."""
-    native = native_values(laws, values)
-    named = torch.broadcast_tensors(*native) if native else [torch.zeros((), dtype=torch.float64)]
-    theta = torch.stack([c.reshape(-1) for c in named], dim=1)
-    if network is None:
-        return theta
-    own = len(laws.elastic.params)
-    weights = network.columns(theta[:, :own])
-    rows = max(theta.shape[0], weights.shape[0])
-    theta, weights = theta.expand(rows, -1), weights.expand(rows, -1)
-    return torch.cat([theta[:, :own], weights, theta[:, own:]], dim=1)

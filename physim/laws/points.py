@@ -55,6 +55,16 @@ def point_energy(F: wp.array(dtype=mat33), theta: wp.array(dtype=params), psi: w
     psi[i] = energy_of(F[i], columns[E0:E1])
 
 
+def point_energy_fibre(
+    F: wp.array(dtype=mat33), h: wp.array(dtype=history), theta: wp.array(dtype=params), psi: wp.array(dtype=real)
+):
+    """Elastic energy at each point of a law with a fibre."""
+    i = wp.tid()
+    columns = theta[i]
+    past = h[i]
+    psi[i] = energy_of(F[i], past[0:3], columns[E0:E1])
+
+
 class Points:
     """Evaluates a material in Warp at n points; tensors in and out are float64, rounded to the precision inside.
 
@@ -90,7 +100,8 @@ class Points:
         psi = law.energy.warp(self.precision, params=self.precision.vector(end - start))
         bound = self._vectors | {"energy_of": psi, "E0": start, "E1": end}
         module = f"physim_points_energy_{law.name}"
-        return kernel(point_energy, self.precision, module=module, differentiable=False, **bound)
+        source = point_energy_fibre if law.fibre else point_energy
+        return kernel(source, self.precision, module=module, differentiable=False, **bound)
 
     def _build(self, source: Any, **bound: Any) -> wp.Kernel:
         module = f"physim_points_{source.__name__}_{self.material.composition}"
@@ -127,14 +138,16 @@ class Points:
         weights = None if cotangent is None else {"tau": cotangent}
         return self._launch(self._stress, n, inputs, [], {"tau": tau}, weights)
 
-    def energy(self, F: Tensor) -> Tensor:
+    def energy(self, F: Tensor, h: Tensor | None = None) -> Tensor:
         """Elastic energy psi [J/m^3], (n,).
 
         Raises:
             InputError: the law states no energy.
         """
         n = F.shape[0]
-        inputs = {"F": self._array(F, self.precision.mat33), "theta": self._theta(None, n)}
+        inputs = {"F": self._array(F, self.precision.mat33)}
+        inputs |= {"h": self._past(h, n)} if self.material.elastic.fibre else {}
+        inputs |= {"theta": self._theta(None, n)}
         psi = wp.zeros(n, dtype=self.precision.real, device=self.device, requires_grad=True)
         return self._launch(self._energy, n, inputs, [], {"psi": psi}, None)
 

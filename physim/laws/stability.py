@@ -49,8 +49,7 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, 
     m = F.shape[0]
     theta = (material.theta() if theta is None else theta).detach().expand(m, -1)
     laws = material.laws
-    start, end = laws.columns()["E"]
-    elastic = laws.elastic.kirchhoff.torch()
+    elastic = laws.torch_elastic()
     over = laws.inelastic.overstress.torch() if laws.inelastic and laws.inelastic.overstress else None
     over = None if relaxed else over
     project = laws.torch_project()
@@ -58,7 +57,7 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, 
 
     def pulled(f: Tensor, F0: Tensor, columns: Tensor) -> Tensor:
         # First Piola-Kirchhoff stress relative to the current configuration, whose tangent is the acoustic one.
-        tau = elastic(f @ F0, columns[start:end])
+        tau = elastic(f @ F0, rest, columns)
         if over is not None:
             now = project(f @ F0, rest, f, columns, torch.zeros((), dtype=torch.float64))
             first, last = laws.columns()["I"]

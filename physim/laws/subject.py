@@ -105,6 +105,13 @@ class Subject:
         e = size * self.in_plane(self.normal(n, 3, 3))
         return self.rounded(self.rotations(n) @ torch.linalg.matrix_exp(0.5 * (e + e.mT)))
 
+    def fibres(self, n: int) -> Tensor | None:
+        """Random directions of fibres, (n, 3); None for a law without."""
+        if not self.material.elastic.fibre:
+            return None
+        a = self.normal(n, 3)
+        return self.rounded(a / a.norm(dim=1, keepdim=True))
+
     @property
     def few(self) -> int:
         """Samples of the properties that hold at single states."""

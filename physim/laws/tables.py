@@ -69,9 +69,14 @@ def table_stress(
 
 
 def _elastic_stress(material: Material, F: Tensor, theta: Tensor) -> Tensor:
-    start, end = material.laws.columns()["E"]
-    reader = torch.vmap(material.elastic.kirchhoff.torch())
-    return reader(F, theta[:, start:end].expand(F.shape[0], -1))
+    if material.elastic.fibre:
+        raise InputError(
+            f"{material.composition}: these tests are of isotropic materials; `Material.kirchhoff` tells the stress of "
+            "one with fibres."
+        )
+    reader = torch.vmap(material.laws.torch_elastic())
+    n = F.shape[0]
+    return reader(F, material.rest_history(n), theta.expand(n, -1))
 
 
 def _shear(amount: Tensor) -> Tensor:

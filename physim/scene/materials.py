@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from physim.laws import Material
 
 # Keys of a material that are not parameters of its law.
-FIXED = ("law", "network", "density", "viscous", "inelastic", "title", "source", "valid", "intervals")
+FIXED = ("law", "network", "fibre", "density", "viscous", "inelastic", "title", "source", "valid", "intervals")
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class MaterialSpec:
         values: parameters [SI] by key: `E`, `viscous.viscosity`, `inelastic.yield_stress`.
         params: what each key measures, and its bounds.
         network: weights of a learned law, or None.
+        fibre: direction of its fibres at rest, or None.
     """
 
     name: str
@@ -53,6 +54,7 @@ class MaterialSpec:
     values: dict[str, float] = field(default_factory=dict)
     params: dict[str, ParamSpec] = field(default_factory=dict)
     network: NetworkSpec | None = None
+    fibre: tuple[float, ...] | None = None
 
     def of(self, part: str) -> dict[str, float]:
         """Values [SI] of `law`, `viscous` or `inelastic`, by that law's own names."""
@@ -71,10 +73,10 @@ def make_material(spec: MaterialSpec) -> Material:
 
     values = {k.rpartition(".")[2]: v for k, v in spec.values.items()}
     rho0 = spec.density if spec.density is not None else 1000.0
-    if spec.network is None:
-        return Material(spec.law, spec.viscous, spec.inelastic, rho0=rho0, values=values)
-    law, network = spec.network.law(spec.law), spec.network.weights()
-    return Material(law, spec.viscous, spec.inelastic, rho0=rho0, values=values, network=network)
+    own = spec.network
+    law = spec.law if own is None else own.law(spec.law)
+    network = None if own is None else own.weights()
+    return Material(law, spec.viscous, spec.inelastic, rho0=rho0, values=values, network=network, fibre=spec.fibre)
 
 
 def read_materials(findings: Findings) -> dict[str, MaterialSpec]:
@@ -127,12 +129,12 @@ class _Reader:
         own = {k: v for k, v in self.entry.items() if k not in FIXED}
         self.parameters(self.path, "", law, own)
         added = {part: self.added(part) for part in ADDED if self.entry.get(part) is not None}
-        density = self.density()
+        density, fibre = self.density(), self.fibre()
         if len(self.findings.problems) > before:
             return None
         viscous, inelastic = added.get("viscous"), added.get("inelastic")
         spec = MaterialSpec(
-            name, str(self.entry["law"]), viscous, inelastic, density, self.values, self.params, network
+            name, str(self.entry["law"]), viscous, inelastic, density, self.values, self.params, network, fibre
         )
         try:
             make_material(spec)
@@ -148,6 +150,16 @@ class _Reader:
         except UnitError as error:
             self.findings.add((*self.path, "density"), str(error))
             return None
+
+    def fibre(self) -> tuple[float, ...] | None:
+        """The direction of fibres."""
+        given = self.entry.get("fibre")
+        if given is None:
+            return None
+        if isinstance(given, list) and len(given) == 3 and all(type(v) in (int, float) for v in given):
+            return tuple(map(float, given))
+        self.findings.add((*self.path, "fibre"), f"expected a direction such as [1, 0, 0], got {shown(given)}")
+        return None
 
     def added(self, part: str) -> str | None:
         """Name of an added law, its values read; `inelastic: fluid` is short for `inelastic: {law: fluid}`."""

@@ -74,7 +74,11 @@ def _elastic_only(built: Built) -> SolverSolid:
         values = {n: v.detach() for n, v in material.values().items()}
         own = {p.name for law in (material.viscous, material.inelastic) if law for p in law.params}
         elastic = {n: v for n, v in values.items() if n not in own}
-        materials.append(Material(material.elastic, rho0=material.rho0, values=elastic, network=material.network))
+        materials.append(
+            Material(
+                material.elastic, rho0=material.rho0, values=elastic, network=material.network, fibre=material.fibre
+            )
+        )
     bare = Model(
         model.grid,
         model.vol0,

@@ -19,6 +19,7 @@ class MaterialPart(Part):
 
     law: str
     network: dict[str, Any] | None = None
+    fibre: tuple[float, float, float] | None = None
     density: Density | None = None
     viscous: dict[str, Any] | None = None
     inelastic: dict[str, Any] | None = None

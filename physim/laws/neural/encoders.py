@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import warp as wp
 from torch import Tensor
 
@@ -126,6 +125,23 @@ def spread_volume(F: mat33, z: vec3, g: vec3) -> mat33:
     return (g[2] * (real(1.0) + z[2])) * identity()
 
 
+@numeric
+def fibre_inputs(B: mat33, f: vec3) -> vec3:
+    """K1, K4 = J^(-2/3) |F a|^2 - 1 and J - 1 from B = F F^T - I and f = F a, a the unit vector of a fibre at rest."""
+    t = wp.trace(B)
+    y = det_m1(B)
+    e = y / (real(1.0) + wp.sqrt(real(1.0) + y))
+    p = wp.pow(real(1.0) + e, real(-2.0) / real(3.0))
+    return vec3(p * (real(3.0) + t) - real(3.0), p * wp.dot(f, f) - real(1.0), e)
+
+
+@numeric
+def spread_fibre(B: mat33, f: vec3, z: vec3, g: vec3) -> mat33:
+    """Stress 2 p dev(g1 B + g2 f f^T) + g3 J I with p = J^(-2/3)."""
+    p = (real(3.0) + z[0]) / (real(3.0) + wp.trace(B))
+    return (real(2.0) * p) * deviator(g[0] * B + g[1] * wp.outer(f, f)) + (g[2] * (real(1.0) + z[2])) * identity()
+
+
 def mu_bulk(theta: Tensor) -> tuple[Tensor, Tensor]:
     """Shear and bulk modulus [Pa] of theta = (mu, bulk, ...)."""
     return theta[..., 0], theta[..., 1]
@@ -140,11 +156,12 @@ class Encoder:
         params: named parameters, the first columns of theta.
         moduli: theta (..., k) -> (shear, bulk) modulus at rest [Pa].
         measure: F -> M.
-        inputs: M -> z.
-        spread: (M, z, dpsi/dz) -> tau [Pa].
+        inputs: M -> z; with a fibre, (M, F a) -> z.
+        spread: (M, z, dpsi/dz) -> tau [Pa]; with a fibre, (M, F a, z, dpsi/dz) -> tau.
         volume: z[2] -> an energy of unit curvature that is infinite at J = 0 and at infinity; and its slope.
         used: which of z the encoder sets.
-        second: what z[1] is: as large as z[0] for small strains ("even"), of third order ("odd"), or none.
+        second: what z[1] is: as large as z[0] for small strains ("even"), of third order ("odd"), of first order, the
+            strain of a fibre and at most z[0] + 2 ("fibre"), or none.
         words: z in words, for formulas.
         convex: whether z[0], z[1] are polyconvex and z[2] is affine in J, so that a convex energy that does not fall
             with z[0] and z[1] is polyconvex.
@@ -158,14 +175,9 @@ class Encoder:
     spread: Numeric
     volume: tuple[Numeric, Numeric]
     used: tuple[int, ...]
-    second: Literal["even", "odd", "none"]
+    second: Literal["even", "odd", "fibre", "none"]
     words: str
     convex: bool = False
-
-    def read(self, F: Tensor) -> Tensor:
-        """Z of deformation gradients [-], (n, 3, 3), by the torch reader, (n, 3)."""
-        measure, inputs = self.measure.torch(), self.inputs.torch()
-        return torch.vmap(lambda A: inputs(measure(A)))(F)
 
 
 _LOG, _SQUARE = (log_volume_energy, log_volume_slope), (square_energy, square_slope)
@@ -184,6 +196,10 @@ ENCODERS = {
         Encoder(
             "hencky", LAME, lame_moduli, log_strain, hencky_inputs, spread_hencky, _SQUARE,
             (0, 1, 2), "odd", "K1 = 2 |dev eps|^2, K2 = det(dev eps)/sqrt(1 + |dev eps|^2), e = tr eps",
+        ),
+        Encoder(
+            "fibre", (MU, BULK), mu_bulk, left_strain, fibre_inputs, spread_fibre, _LOG,
+            (0, 1, 2), "fibre", _K + "K4 = J^(-2/3) |F a|^2 - 1, e = J - 1", True,
         ),
         Encoder(
             "volume", (BULK,), fluid_moduli, itself, volume_input, spread_volume, _LOG,

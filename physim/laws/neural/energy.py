@@ -41,12 +41,29 @@ def neural_kirchhoff(F: mat33, theta: params) -> mat33:
     return spread(M, z, slopes + network_slopes(z, theta))
 
 
+@numeric
+def fibre_energy_density(F: mat33, a: vec3, theta: params) -> real:
+    """Energy psi = mu/2 z[0] + k U(z[2]) + sum_i A_i g_i(w_i . z) [J/m^3], z of F and of a fibre along a at rest."""
+    z = inputs(measure(F), F @ a)
+    return real(0.5) * theta[0] * z[0] + theta[VOLUME] * volume_energy(z[2]) + network_energy(z, theta)
+
+
+@numeric
+def fibre_kirchhoff(F: mat33, a: vec3, theta: params) -> mat33:
+    """Stress tau = dpsi/dF F^T [Pa] in closed form, from the slopes dpsi/dz."""
+    M = measure(F)
+    f = F @ a
+    z = inputs(M, f)
+    slopes = vec3(real(0.5) * theta[0], real(0.0), theta[VOLUME] * volume_slope(z[2]))
+    return spread(M, f, z, slopes + network_slopes(z, theta))
+
+
 def neural_energy(encoder: str = "invariants", hidden: int = 16, convex: bool = False) -> ElasticLaw:
     """The law of a learned energy of one size; the same law for the same arguments.
 
     Args:
-        encoder: "invariants" (K1, K2, J), "hencky" (size, kind and volume of the logarithmic strain) or "volume" (J
-            alone: fluids).
+        encoder: "invariants" (K1, K2, J), "hencky" (size, kind and volume of the logarithmic strain), "fibre" (K1, the
+            stretch of a family of fibres, J) or "volume" (J alone: fluids).
         hidden: number of units, 1 to 256.
         convex: polyconvex in F.
 
@@ -105,8 +122,10 @@ def make_law(
         "VOLUME": first + 1,
         "SHARE": 1.0 if encoder.second == "even" else 0.0,
     }
-    kirchhoff, energy = (f.bound(f"_{name}", **names) for f in (neural_kirchhoff, neural_energy_density))
-    return ElasticLaw(name, encoder.params, kirchhoff, energy, encoder.moduli, cite, summary, plan)
+    fibre = encoder.second == "fibre"
+    sources = (fibre_kirchhoff, fibre_energy_density) if fibre else (neural_kirchhoff, neural_energy_density)
+    kirchhoff, energy = (f.bound(f"_{name}", **names) for f in sources)
+    return ElasticLaw(name, encoder.params, kirchhoff, energy, encoder.moduli, cite, summary, plan, fibre)
 
 
 default = register(neural_energy())

@@ -52,8 +52,9 @@ class UnitPlan:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the raw weights by name."""
-        inputs = len(get_encoder(self.encoder).used)
-        return {"outer": (self.hidden,), "inner": (self.hidden, inputs), "bias": (self.hidden,), "second": ()}
+        encoder = get_encoder(self.encoder)
+        shapes = {"outer": (self.hidden,), "inner": (self.hidden, len(encoder.used)), "bias": (self.hidden,)}
+        return shapes | ({"second": ()} if encoder.second in ("even", "odd") else {})
 
     def make(self, seed: int) -> UnitWeights:
         """Weights drawn at random, near the energy without units."""
@@ -118,12 +119,20 @@ class UnitWeights(nn.Module):
         shear, bulk = (m[:, None] for m in self.encoder.moduli(named))
         fall, free = self._falls(outer, bias, inner)
         low = torch.sigmoid(bias)
-        stiffening = (outer * inner[:, 2] ** 2 * low * (1.0 - low)).sum(dim=1, keepdim=True)
+        curve = (outer * low * (1.0 - low))[:, None] * inner.square()
+        stiffening = curve[:, 2].sum(dim=1, keepdim=True)
         scale = shear if self.encoder.second != "none" else bulk
         held = stiffening.clamp(min=0.0) * scale / bulk
+        if self.encoder.second == "fibre":
+            # Units that soften a fibre must leave every modulus at rest positive: (x + y)^2 <= 2 x^2 + 2 y^2.
+            soft = (-curve).clamp(min=0.0).sum(dim=2)
+            held = curve[:, 2].abs().sum(dim=1, keepdim=True) * scale / bulk + 8.0 / 3.0 * soft[:, 1:2]
         if self.encoder.second == "even":
             scale = scale / (1.0 + 2.0 * (fall.sum(dim=1, keepdim=True) + free) + held)
             second = scale * (fall[:, 1:] + free)
+        elif self.encoder.second == "fibre":
+            scale = scale / (1.0 + 2.0 * fall.sum(dim=1, keepdim=True) + held)
+            second = 0.0 * scale
         else:
             odd = _ODD_SHARE * (fall[:, 1:] + free.abs())
             scale = scale / (1.0 + 2.0 * (fall[:, :1] + odd) + held)
@@ -138,11 +147,13 @@ class UnitWeights(nn.Module):
         low = torch.sigmoid(bias)[:, None]
         pull = outer[:, None] * inner[:, :2]
         fall = (pull.clamp(min=0.0) * low + (-pull).clamp(min=0.0) * (1.0 - low)).sum(dim=2)
+        if self.encoder.second == "fibre":
+            return fall, fall[:, :1]
+        if self.encoder.second == "none":
+            return torch.zeros_like(fall), fall[:, :1]
         free = self.second.reshape(-1, 1)
         if self.encoder.second == "even":
             return fall, softplus(free)
-        if self.encoder.second == "none":
-            return torch.zeros_like(fall), torch.zeros_like(free)
         either = (pull.abs() * torch.maximum(low, 1.0 - low)).sum(dim=2)
         return torch.cat([fall[:, :1], either[:, 1:]], dim=1), free
 
@@ -162,8 +173,10 @@ class UnitWeights(nn.Module):
             left.
 
         Raises:
-            InputError: a modulus that is not positive, or a negative unit of a convex energy.
+            InputError: a modulus that is not positive, a negative unit of a convex energy, or an energy with a fibre.
         """
+        if self.encoder.second == "fibre":
+            raise InputError("linear fits become weights for energies without a fibre only.")
         _, bias, inner = self.units()
         outer = outer.detach().double().reshape(1, -1)
         if self.plan.convex and bool((outer < 0).any()):
@@ -196,7 +209,8 @@ class UnitWeights(nn.Module):
         relative = share * outer[0] / scale
         with torch.no_grad():
             self.outer.copy_(_softplus_raw(relative) if self.plan.convex else relative)
-            self.second.copy_(free)
+            if "second" in self.plan.shapes():
+                self.second.copy_(free)
         return (0.0 if kind == "none" else shear), bulk, share
 
 

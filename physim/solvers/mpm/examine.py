@@ -46,7 +46,7 @@ def needs_volume(material: Material) -> bool:
     s = torch.tensor([-0.5, 0.5, 1e-6], dtype=torch.float64)
     F = torch.diag_embed(torch.stack([s, torch.ones_like(s), torch.ones_like(s)], dim=1))
     with torch.no_grad():
-        rest = material.rest_history(3).to(F) if material.history_size else None
+        rest = material.rest_history(1).to(F).expand(3, -1) if material.history_size else None
         tau = material.kirchhoff(F, h=rest, theta=material.theta()[:1].expand(3, -1))[:, 0, 0]
     force = (tau / s).abs()
     return not bool(torch.isfinite(force[0])) or float(force[2]) > 100.0 * float(force[1])

@@ -133,7 +133,7 @@ class Workspace:
         self.laws = [law_kernels(m.laws, p, self.wide) for m in model.materials]
         widths = [model.materials[b.material].history_size for b in model.bodies]
         self._unwritten = any(w < model.history_size for w in widths)
-        self.flows = [model.materials[b.material].inelastic is not None for b in model.bodies]
+        self.flows = [model.materials[b.material].evolves for b in model.bodies]
         liquid = [getattr(m.inelastic, "forgets_shape", False) for m in model.materials]
         # Bodies whose volume is filtered; each has its own sums, because volume ratios of two liquids do not mix.
         self.filtered = [i for i, b in enumerate(model.bodies) if volume_filter > 0 and liquid[b.material]]

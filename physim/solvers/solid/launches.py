@@ -97,7 +97,7 @@ class Workspace:
         self.device = wp.device_from_torch(like.device)
         self.model, self.stencil = model, stencil
         dim = model.grid.dim
-        self.inelastic = any(m.inelastic is not None for m in model.materials)
+        self.inelastic = any(m.evolves for m in model.materials)
         self.rate = self.inelastic or any(m.viscous is not None for m in model.materials)
         motion, bar = bool((conditions.collider >= 0).any()), bool((beta > 0).any())
         self._kernels = grid_kernels(p, dim, self.rate, bar, motion)

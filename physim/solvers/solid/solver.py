@@ -100,7 +100,7 @@ class SolverSolid:
     @property
     def inelastic(self) -> bool:
         """Whether any material has a return map, so that the state carries F and h."""
-        return any(m.inelastic is not None for m in self.model.materials)
+        return any(m.evolves for m in self.model.materials)
 
     def initial_state(self, *, u: Tensor | None = None, v: Tensor | None = None) -> NodalState:
         """The state at t = 0 from displacements [m] and velocities [m/s] of the particles, (n, 3) each.
@@ -192,7 +192,7 @@ class SolverSolid:
         elastic = u.new_zeros(())
         for body in self.model.bodies:
             rows = slice(body.start, body.stop)
-            density = self.model.materials[body.material].energy(F[rows])
+            density = self.model.materials[body.material].energy(F[rows], h=state.h[rows].double())
             elastic = elastic + (self.model.vol0[rows].to(u) * density).sum()
         load = self._load(u, None)
         return {"kinetic": 0.5 * (mass * w * w).sum(), "elastic": elastic, "potential": -(load * u).sum()}
