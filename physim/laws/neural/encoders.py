@@ -1,6 +1,6 @@
 """What a learned energy reads of a deformation, and how its slopes become a stress.
 
-An encoder turns F into a symmetric strain M, M into three numbers z that vanish at rest, and slopes dpsi/dz into the
+An encoder turns F into a strain M, this and J into three numbers z that vanish at rest, and slopes dpsi/dz into the
 Kirchhoff stress. z[0] is 2 |dev eps|^2 and z[2] is tr(eps) for small strains eps, so the moduli at rest can be read off
 any energy of z; z[1] tells states apart that these two do not.
 """
@@ -21,13 +21,6 @@ from physim.laws.parameters import BULK, LAME, MU, Param
 from physim.numeric import Numeric, mat33, numeric, real, vec3
 from physim.tensor import deviator, identity, left_strain, log_1p, log_strain
 from physim.tensor.matrices import cofactor
-
-
-@numeric
-def det_m1(A: mat33) -> real:
-    """det(I + A) - 1, which keeps the digits of a small A."""
-    t = wp.trace(A)
-    return t + real(0.5) * (t * t - wp.trace(A @ A)) + wp.determinant(A)
 
 
 @numeric
@@ -55,11 +48,9 @@ def square_slope(e: real) -> real:
 
 
 @numeric
-def invariants(B: mat33) -> vec3:
-    """K1 = J^(-2/3) I1 - 3, K2 = J^(-4/3) I2 - 3 and J - 1 from B = F F^T - I."""
+def invariants(B: mat33, e: real) -> vec3:
+    """K1 = J^(-2/3) I1 - 3, K2 = J^(-4/3) I2 - 3 and e = J - 1 from B = F F^T - I; NaN for J < 0."""
     t = wp.trace(B)
-    y = det_m1(B)
-    e = y / (real(1.0) + wp.sqrt(real(1.0) + y))
     p = wp.pow(real(1.0) + e, real(-2.0) / real(3.0))
     I2 = real(3.0) + real(2.0) * t + real(0.5) * (t * t - wp.ddot(B, B))
     return vec3(p * (real(3.0) + t) - real(3.0), p * p * I2 - real(3.0), e)
@@ -75,9 +66,9 @@ def spread_invariants(B: mat33, z: vec3, g: vec3) -> mat33:
 
 
 @numeric
-def polyconvex(B: mat33) -> vec3:
+def polyconvex(B: mat33, e: real) -> vec3:
     """K1, 2 ((1 + K2/3)^(3/2) - 1) and J - 1: K2 is not polyconvex, this power of it is; both agree near rest."""
-    z = invariants(B)
+    z = invariants(B, e)
     s = wp.sqrt(real(1.0) + z[1] / real(3.0))
     x = z[1] / (real(3.0) * (real(1.0) + s))
     return vec3(z[0], real(2.0) * x * (real(1.0) + s + s * s), z[2])
@@ -91,7 +82,7 @@ def spread_polyconvex(B: mat33, z: vec3, g: vec3) -> mat33:
 
 
 @numeric
-def hencky_inputs(eps: mat33) -> vec3:
+def hencky_inputs(eps: mat33, e: real) -> vec3:
     """2 q, det(dev eps)/sqrt(1 + q) and tr eps with q = |dev eps|^2: size, kind of shear (Lode angle), volume."""
     X = deviator(eps)
     q = wp.ddot(X, X)
@@ -114,9 +105,9 @@ def itself(F: mat33) -> mat33:
 
 
 @numeric
-def volume_input(F: mat33) -> vec3:
-    """0, 0 and J - 1; of a turned body F - I is not small, so there are no digits to keep."""
-    return vec3(real(0.0), real(0.0), wp.determinant(F) - real(1.0))
+def volume_input(F: mat33, e: real) -> vec3:
+    """0, 0 and J - 1."""
+    return vec3(real(0.0), real(0.0), e)
 
 
 @numeric
@@ -126,11 +117,9 @@ def spread_volume(F: mat33, z: vec3, g: vec3) -> mat33:
 
 
 @numeric
-def fibre_inputs(B: mat33, f: vec3) -> vec3:
-    """K1, K4 = J^(-2/3) |F a|^2 - 1 and J - 1 from B = F F^T - I and f = F a, a the unit vector of a fibre at rest."""
+def fibre_inputs(B: mat33, f: vec3, e: real) -> vec3:
+    """K1, K4 = J^(-2/3) |F a|^2 - 1 and e = J - 1 from B = F F^T - I and f = F a, a a fibre's unit vector at rest."""
     t = wp.trace(B)
-    y = det_m1(B)
-    e = y / (real(1.0) + wp.sqrt(real(1.0) + y))
     p = wp.pow(real(1.0) + e, real(-2.0) / real(3.0))
     return vec3(p * (real(3.0) + t) - real(3.0), p * wp.dot(f, f) - real(1.0), e)
 
@@ -156,7 +145,7 @@ class Encoder:
         params: named parameters, the first columns of theta.
         moduli: theta (..., k) -> (shear, bulk) modulus at rest [Pa].
         measure: F -> M.
-        inputs: M -> z; with a fibre, (M, F a) -> z.
+        inputs: (M, J - 1) -> z; with a fibre, (M, F a, J - 1) -> z.
         spread: (M, z, dpsi/dz) -> tau [Pa]; with a fibre, (M, F a, z, dpsi/dz) -> tau.
         volume: z[2] -> an energy of unit curvature that is infinite at J = 0 and at infinity; and its slope.
         used: which of z the encoder sets.

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import warp as wp
+
 from physim.laws.core import ElasticLaw, register
 from physim.laws.neural import units
 from physim.laws.neural.encoders import Encoder, get_encoder
@@ -23,7 +25,7 @@ SHARE = 0.0
 @numeric
 def neural_energy_density(F: mat33, theta: params) -> real:
     """Energy psi = (mu/2 - c) z[0] + c z[1] + k U(z[2]) + sum_i A_i g_i(w_i . z) [J/m^3], z the encoder's."""
-    z = inputs(measure(F))
+    z = inputs(measure(F), wp.determinant(F) - real(1.0))
     shape = (real(0.5) * theta[0] - real(SHARE) * theta[SECOND]) * z[0] + theta[SECOND] * z[1]
     return shape + theta[VOLUME] * volume_energy(z[2]) + network_energy(z, theta)
 
@@ -32,7 +34,7 @@ def neural_energy_density(F: mat33, theta: params) -> real:
 def neural_kirchhoff(F: mat33, theta: params) -> mat33:
     """Stress tau = dpsi/dF F^T [Pa] in closed form, from the slopes dpsi/dz."""
     M = measure(F)
-    z = inputs(M)
+    z = inputs(M, wp.determinant(F) - real(1.0))
     slopes = vec3(
         real(0.5) * theta[0] - real(SHARE) * theta[SECOND],
         theta[SECOND],
@@ -44,7 +46,7 @@ def neural_kirchhoff(F: mat33, theta: params) -> mat33:
 @numeric
 def fibre_energy_density(F: mat33, a: vec3, theta: params) -> real:
     """Energy psi = mu/2 z[0] + k U(z[2]) + sum_i A_i g_i(w_i . z) [J/m^3], z of F and of a fibre along a at rest."""
-    z = inputs(measure(F), F @ a)
+    z = inputs(measure(F), F @ a, wp.determinant(F) - real(1.0))
     return real(0.5) * theta[0] * z[0] + theta[VOLUME] * volume_energy(z[2]) + network_energy(z, theta)
 
 
@@ -53,7 +55,7 @@ def fibre_kirchhoff(F: mat33, a: vec3, theta: params) -> mat33:
     """Stress tau = dpsi/dF F^T [Pa] in closed form, from the slopes dpsi/dz."""
     M = measure(F)
     f = F @ a
-    z = inputs(M, f)
+    z = inputs(M, f, wp.determinant(F) - real(1.0))
     slopes = vec3(real(0.5) * theta[0], real(0.0), theta[VOLUME] * volume_slope(z[2]))
     return spread(M, f, z, slopes + network_slopes(z, theta))
 
