@@ -1,4 +1,4 @@
-"""Write a formula once, read it three ways: Warp float32, Warp float64, and torch float64.
+"""Write a formula once, read it four ways: Warp float32, Warp float64, torch float64, and wide (`physim.wide`).
 
 A function decorated with `@numeric` is plain Python in a short vocabulary: the names `real`, `vec3`, `mat33`
 (constructors and annotations), `params` and `history` (vectors whose length the caller binds), the `wp.*` functions
@@ -86,14 +86,17 @@ def rebind(source: Callable, names: dict[str, Any], suffix: str) -> Callable:
     return copy
 
 
-def _used(source: Callable) -> dict[str, Numeric]:
-    """The other `@numeric` functions that `source` calls by global name."""
-    names = source.__code__.co_names
+def used(source: Callable) -> dict[str, Numeric]:
+    """The other `@numeric` functions that `source`, or a function in it, calls by global name."""
+    names, codes = [], [source.__code__]
+    for code in codes:
+        names += code.co_names
+        codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
     return {n: source.__globals__[n] for n in names if isinstance(source.__globals__.get(n), Numeric)}
 
 
 class Numeric:
-    """A function of 3-vectors, 3x3 matrices and reals with one source and three readers."""
+    """A function of 3-vectors, 3x3 matrices and reals with one source and four readers."""
 
     def __init__(self, source: Callable) -> None:
         self.source = source
@@ -101,6 +104,7 @@ class Numeric:
         self.__doc__ = source.__doc__
         self._adjoint: Callable | None = None
         self._torch: Callable | None = None
+        self._wide: Callable | None = None
         self._warp: dict[tuple, Any] = {}
 
     def adjoint(self, source: Callable) -> Callable:
@@ -123,7 +127,23 @@ class Numeric:
         made = Numeric(rebind(self.source, names, suffix))
         made._adjoint = rebind(self._adjoint, names, suffix) if self._adjoint else None
         made._torch = rebind(self._torch, names, suffix) if self._torch else None
+        made._wide = rebind(self._wide, names, suffix) if self._wide else None
         return made
+
+    def for_wide(self, source: Callable) -> Callable:
+        """Decorator: another source for many particles at once, where this one goes on until something holds."""
+        self._wide = source
+        return source
+
+    @property
+    def wide_source(self) -> Callable:
+        """What `physim.wide` traces."""
+        return self._wide or self.source
+
+    @property
+    def adjoint_source(self) -> Callable | None:
+        """The hand-written adjoint."""
+        return self._adjoint
 
     def warp(self, precision: Precision, **bindings: Any) -> Any:
         """The `wp.func` of this function in one precision; `bindings` adds names such as `params`."""
@@ -141,7 +161,7 @@ class Numeric:
     def torch(self) -> Callable:
         """The same function on unbatched float64 tensors; batch it with `torch.vmap`."""
         source = self._torch or self.source
-        names: dict[str, Any] = {n: f.torch() for n, f in _used(source).items()}
+        names: dict[str, Any] = {n: f.torch() for n, f in used(source).items()}
         return rebind(source, {**_TORCH_NAMES, **names}, "_torch")
 
     def __call__(self, *args: Any) -> Any:
@@ -156,7 +176,7 @@ def numeric(source: Callable) -> Numeric:
 
 def warp_names(source: Callable, precision: Precision, bindings: dict[str, Any]) -> dict[str, Any]:
     """All names that `source` needs in one precision, the `@numeric` functions it calls included."""
-    called = {n: f.warp(precision, **bindings) for n, f in _used(source).items()}
+    called = {n: f.warp(precision, **bindings) for n, f in used(source).items()}
     return {**precision.names(), **called, **bindings}
 
 
@@ -169,7 +189,7 @@ def kernel(
     adjoint: for kernels that have a hand-written one.
     """
     bound = {k: v.warp(precision) if isinstance(v, Numeric) else v for k, v in bindings.items()}
-    names = {**precision.names(), **{n: f.warp(precision) for n, f in _used(source).items()}, **bound}
+    names = {**precision.names(), **{n: f.warp(precision) for n, f in used(source).items()}, **bound}
     home = wp.get_module(f"{module}_{precision.name}")
     # Products and sums become one instruction, as they do on a GPU.
     flags = wp.config.cpu_compiler_flags

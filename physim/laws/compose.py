@@ -178,56 +178,60 @@ class Composition:
     def _widths(self) -> dict[str, int]:
         return {kind: end - start for kind, (start, end) in self.columns().items()}
 
+    def stress_parts(self) -> tuple[Callable, dict[str, Any]]:
+        """Source of (F, L, h, theta) -> total Kirchhoff stress [Pa], and the laws and columns that it names."""
+        named: dict[str, Any] = {"elastic": self.elastic.kirchhoff}
+        if self.viscous:
+            named["viscous"] = self.viscous.kirchhoff
+        if self._over:
+            named["overstress"] = self._over
+        return self._source, self._constants() | named
+
+    def project_parts(self) -> tuple[Callable, dict[str, Any]]:
+        """Source of (F_trial, h, f, theta, dt) -> (F, h), and what it names; the identity without an inelastic law."""
+        if self.inelastic is None:
+            return _keep, {}
+        return _project, self._constants() | {"inelastic": self.inelastic.project}
+
     @cache  # noqa: B019 - compositions live as long as the compiled kernels
     def stress_function(self, precision: Precision) -> Any:
         """`wp.func` (F, L, h, theta) -> total Kirchhoff stress [Pa]."""
-        vector, width = precision.vector, self._widths()
-        bound = self._bound(precision)
-        bound["elastic"] = self.elastic.kirchhoff.warp(precision, params=vector(width["E"]))
-        if self.viscous:
-            bound["viscous"] = self.viscous.kirchhoff.warp(precision, params=vector(width["V"]))
-        if self._over:
-            bound["overstress"] = self._over.warp(precision, params=vector(width["I"]), history=bound["history"])
-        source = self._source
-        return wp.func(rebind(source, bound, f"_{self.name}_{precision.name}"))
+        return self._function(self.stress_parts(), precision, {"elastic": "E", "viscous": "V", "overstress": "I"})
 
     @cache  # noqa: B019
     def project_function(self, precision: Precision) -> Any:
         """`wp.func` (F_trial, h, f, theta, dt) -> (F, h); the identity without an inelastic law."""
-        vector, width = precision.vector, self._widths()
-        bound = self._bound(precision)
-        if self.inelastic is None:
-            return wp.func(rebind(_keep, bound, f"_{self.name}_{precision.name}"))
-        bound["inelastic"] = self.inelastic.project.warp(
-            precision,
-            params=vector(width["I"]),
-            elastic_params=vector(width["E"]),
-            history=bound["history"],
-        )
-        return wp.func(rebind(_project, bound, f"_{self.name}_{precision.name}"))
+        return self._function(self.project_parts(), precision, {"inelastic": "I"})
+
+    def _function(self, parts: tuple[Callable, dict[str, Any]], precision: Precision, columns: dict[str, str]) -> Any:
+        source, named = parts
+        bound, width = self._bound(precision), self._widths()
+        for name, law in named.items():
+            if isinstance(law, Numeric):
+                vectors = {"params": precision.vector(width[columns[name]])}
+                if name in ("inelastic", "overstress"):
+                    vectors["history"] = bound["history"]
+                if name == "inelastic":
+                    vectors["elastic_params"] = precision.vector(width["E"])
+                bound[name] = law.warp(precision, **vectors)
+            else:
+                bound[name] = law
+        return wp.func(rebind(source, bound, f"_{self.name}_{precision.name}"))
 
     def _bound(self, precision: Precision) -> dict[str, Any]:
         vectors = {
             "params": precision.vector(max(1, self.width)),
             "history": precision.vector(max(1, self.history_size)),
         }
-        return {**precision.names(), **vectors, **self._constants()}
+        return {**precision.names(), **vectors}
 
     def torch_stress(self) -> Callable:
         """Torch reader of (F, L, h, theta) -> tau [Pa] for one point."""
-        bound: dict[str, Any] = {**self._constants(), "elastic": self.elastic.kirchhoff.torch()}
-        if self.viscous:
-            bound["viscous"] = self.viscous.kirchhoff.torch()
-        if self._over:
-            bound["overstress"] = self._over.torch()
-        return rebind(self._source, bound, "_torch")
+        return _torch(self.stress_parts())
 
     def torch_project(self) -> Callable:
         """Torch reader of (F_trial, h, f, theta, dt) -> (F, h) for one point."""
-        if self.inelastic is None:
-            return _keep
-        bound = {**self._constants(), "inelastic": self.inelastic.project.torch()}
-        return rebind(_project, bound, "_torch")
+        return _torch(self.project_parts())
 
     def torch_elastic(self) -> Callable:
         """Torch reader of (F, h, theta) -> elastic tau [Pa] for one point; h is read by a law with a fibre only."""
@@ -242,3 +246,9 @@ class Composition:
         if self.elastic.fibre:
             return lambda F, h, theta: read(F, h[:3], theta[start:end])
         return lambda F, h, theta: read(F, theta[start:end])
+
+
+def _torch(parts: tuple[Callable, dict[str, Any]]) -> Callable:
+    source, named = parts
+    bound = {name: law.torch() if isinstance(law, Numeric) else law for name, law in named.items()}
+    return rebind(source, bound, "_torch")

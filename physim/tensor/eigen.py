@@ -6,7 +6,8 @@ import torch
 import warp as wp
 
 from physim.numeric import mat33, numeric, real, vec3
-from physim.tensor.matrices import roundoff
+from physim.tensor.matrices import identity, roundoff
+from physim.wide.values import repeat
 
 
 @numeric
@@ -78,6 +79,30 @@ def sym_eig(A: mat33):
         v1 = u
     V = mat33(v0[0], v1[0], v2[0], v0[1], v1[1], v2[1], v0[2], v1[2], v2[2])
     return vec3(a00, a11, a22), V
+
+
+@sym_eig.for_wide
+def _sym_eig_wide(A):
+    def sweep(state):
+        S, V = state
+        a, v = [[S[i, j] for j in range(3)] for i in range(3)], [[V[i, j] for i in range(3)] for j in range(3)]
+        for p, q, k in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+            r = jacobi_angle(a[p][p], a[q][q], a[p][q])
+            a[p][p], a[q][q] = a[p][p] - r[2] * a[p][q], a[q][q] + r[2] * a[p][q]
+            a[p][k], a[q][k] = r[0] * a[p][k] - r[1] * a[q][k], r[1] * a[p][k] + r[0] * a[q][k]
+            a[p][q] = a[q][p] = real(0.0)
+            a[k][p], a[k][q] = a[p][k], a[q][k]
+            v[p], v[q] = (
+                [r[0] * x - r[1] * y for x, y in zip(v[p], v[q], strict=True)],
+                [r[1] * x + r[0] * y for x, y in zip(v[p], v[q], strict=True)],
+            )
+        rest = a[0][1] * a[0][1] + a[0][2] * a[0][2] + a[1][2] * a[1][2]
+        return (mat33(*a[0], *a[1], *a[2]), wp.transpose(mat33(*v[0], *v[1], *v[2]))), rest <= enough
+
+    size = wp.ddot(A, A)
+    enough = roundoff() * roundoff() * size * real(0.01)
+    S, V = repeat(sweep, (A, identity()), 10)
+    return vec3(S[0, 0], S[1, 1], S[2, 2]), V
 
 
 @sym_eig.for_torch

@@ -8,22 +8,24 @@ import warp as wp
 from physim.numeric import TINY, mat33, numeric, real, vec3
 from physim.tensor.eigen import spectral, sym_eig
 from physim.tensor.matrices import axial, cofactor, identity, roundoff, skew, sym
+from physim.wide.values import repeat
+
+_STEPS = 30
+"""Most steps of a polar decomposition; it takes three near a rotation."""
 
 
 @numeric
-def newton_polar(F: mat33) -> mat33:
-    """`polar_rotation` without a gradient, so that the adjoint can call it too."""
-    R = F + real(0.0) * F
-    for _step in range(30):
-        d = wp.determinant(R)
-        d = wp.where(wp.abs(d) < TINY, TINY, d)
-        N = real(0.5) * R + (real(0.5) / d) * cofactor(R)
-        E = N - R
-        R = N
-        if wp.ddot(E, E) < roundoff() * real(4.0):
-            break
+def newton_step(R: mat33) -> mat33:
+    """(R + R^-T)/2."""
+    d = wp.determinant(R)
+    d = wp.where(wp.abs(d) < TINY, TINY, d)
+    return real(0.5) * R + (real(0.5) / d) * cofactor(R)
+
+
+@numeric
+def upright(R: mat33, F: mat33) -> mat33:
+    """R, or where it is a reflection, R with the direction of the smallest stretch turned around."""
     if wp.determinant(R) < real(0.0):
-        # Newton went to the nearest reflection; turn the direction of the smallest stretch around.
         s, V = sym_eig(sym(wp.transpose(R) @ F))
         n = vec3(V[0, 0], V[1, 0], V[2, 0])
         least = s[0]
@@ -34,6 +36,30 @@ def newton_polar(F: mat33) -> mat33:
             n = vec3(V[0, 2], V[1, 2], V[2, 2])
         R = R - real(2.0) * wp.outer(R @ n, n)
     return R
+
+
+@numeric
+def newton_polar(F: mat33) -> mat33:
+    """`polar_rotation` without a gradient, so that the adjoint can call it too."""
+    R = F + real(0.0) * F
+    for _step in range(_STEPS):
+        N = newton_step(R)
+        E = N - R
+        R = N
+        if wp.ddot(E, E) < roundoff() * real(4.0):
+            break
+    # Where det F < 0, Newton went to the nearest reflection.
+    return upright(R, F)
+
+
+@newton_polar.for_wide
+def _newton_polar_wide(F):
+    def step(R):
+        N = newton_step(R)
+        E = N - R
+        return N, wp.ddot(E, E) < roundoff() * real(4.0)
+
+    return upright(repeat(step, F, _STEPS), F)
 
 
 @numeric

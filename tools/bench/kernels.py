@@ -33,8 +33,8 @@ FLOPS = {
     "p2g_adjoint": PULL + 80,
 }
 LAWS = {
-    "jelly": {"stress": 86 + POLAR, "stress (adjoint)": 86 + POLAR + POLAR + 480},
-    "water": {"stress": 20, "stress (adjoint)": 90, "project": 110, "project (adjoint)": 320},
+    "jelly": {"stress": 86 + POLAR, "stress_adjoint": 86 + POLAR + POLAR + 480},
+    "water": {"stress": 20, "stress_adjoint": 90, "project": 110, "project_adjoint": 320},
 }
 LATENCY = 0.4
 """Share of the measured time below which a bound does not explain it."""

@@ -118,7 +118,8 @@ def traffic(launch: Launch, particles: int, nodes: int, capacity: int) -> float:
     labels, adjoints = list(launch.at), launch.adjoints
     arrays = [launch.values[label] for label in labels if label not in UNREAD]
     arrays += [adjoints[label] for label in labels if label in adjoints] if adjoints else []
-    rows, seen, total = launch.dim, set(), 0.0
+    # A kernel that loops over particles itself is launched once.
+    rows, seen, total = launch.values.get("count", launch.dim), set(), 0.0
     of_nodes = not any(getattr(a, "shape", None) and a.shape[0] == particles for a in arrays)
     for array in arrays:
         if not hasattr(array, "ptr") or array.ptr in seen or not array.shape:

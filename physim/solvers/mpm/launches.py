@@ -25,6 +25,7 @@ from physim.solvers.mpm.boundary import collider_arrays, mirrors, wall_arrays
 from physim.solvers.mpm.examine import Record
 from physim.solvers.mpm.layout import ROOM, SLABS, FixedLayout, Layout
 from physim.solvers.mpm.native import stencil_functions
+from physim.solvers.mpm.wide_laws import traceable, wide_kernel
 from physim.solvers.mpm.worlds import Worlds
 
 NEVER = 2**31 - 1
@@ -72,7 +73,10 @@ def transfer_kernels(
 
 @cache
 def law_kernels(laws: Composition, precision: Precision, wide: int) -> dict[str, wp.Kernel]:
-    """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded."""
+    """Stress and return-mapping kernels of one composition; made once, so that other threads find them loaded.
+
+    They serve where `wide_kernel` does not: on a GPU, and for laws that cannot be traced.
+    """
     bound = {
         "params": precision.vector(laws.width),
         "history": precision.vector(max(1, laws.history_size)),
@@ -131,6 +135,7 @@ class Workspace:
             p, space.dim, shapes, images=self.images, blend=self.blend, several=worlds.count > 1, wide=self.wide
         )
         self.laws = [law_kernels(m.laws, p, self.wide) for m in model.materials]
+        self.many = [self.cpu and traceable(model.materials[b.material].laws, p) for b in model.bodies]
         widths = [model.materials[b.material].history_size for b in model.bodies]
         self._unwritten = any(w < model.history_size for w in widths)
         self.flows = [model.materials[b.material].evolves for b in model.bodies]
@@ -370,5 +375,10 @@ class Workspace:
         fixed = []
         if stage == "project" and index in self.filtered:
             extra["F_out"] = self.scratch.arrays["F_flow"]
-            fixed = ["F_out"]
+            fixed = ["F_out", "adj_F_out"]
+        if self.many[index]:
+            extra |= {"count": stop - start} | {f"adj_{n}": a for n, a in (adjoints or {}).items()}
+            name = stage if adjoints is None else f"{stage}_adjoint"
+            made = wide_kernel(self.model.materials[body.material].laws, self.precision, self.wide, name, bool(extra["stride"]))
+            return self.launch(made, 1, extra, None, *fixed)
         return self.launch(self.laws[body.material][stage], stop - start, extra, adjoints, *fixed)
