@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from physim.numeric import Precision
 from physim.wide.graph import AFTER, BEFORE, INSIDE, MASKS, Graph, Node, Number, Side
+from physim.wide.memory import nine
 from physim.wide.words import LANES, START, maths
 
 _INFIX = frozenset({"+", "-", "*", "/", "<", "<=", ">", ">=", "==", "!="})
@@ -86,6 +87,7 @@ class Writer:
         self._mark([n for t in taken for n in t.numbers] + [s.number for s in summed] + [t.number for t in totals])
         live = [n for n in self._graph.nodes if n.id in self._live]
         lines = [START.format(REAL=_real(self._precision), LANES=LANES[self._precision.name])]
+        lines.append(nine(LANES[self._precision.name]))
         lines.append(maths(self._precision, {n.op for n in self._all(live)}))
         lines += self._lines(n for n in live if n.phase == BEFORE)
         lines += [f"vec {_name(s.leaf)} = {{}};" for s in summed if s.leaf.id in self._live]

@@ -44,36 +44,6 @@ auto add = [](number* p, long long stride, int left, vec a) {{
 }};
 """
 
-_NINE = """
-auto load9 = [](const number* p, int left, vec& a0, vec& a1, vec& a2, vec& a3, vec& a4, vec& a5, vec& a6, vec& a7, vec& a8) {
-    number padded[9 * LANES];
-    if (left < LANES) {
-        for (int l = 0; l < LANES; ++l)
-            for (int c = 0; c < 9; ++c) padded[9 * l + c] = p[9 * (l < left ? l : left - 1) + c];
-        p = padded;
-    }
-    for (int l = 0; l < LANES; ++l) {
-        a0[l] = p[9 * l]; a1[l] = p[9 * l + 1]; a2[l] = p[9 * l + 2];
-        a3[l] = p[9 * l + 3]; a4[l] = p[9 * l + 4]; a5[l] = p[9 * l + 5];
-        a6[l] = p[9 * l + 6]; a7[l] = p[9 * l + 7]; a8[l] = p[9 * l + 8];
-    }
-};
-auto store9 = [](number* p, int left, vec a0, vec a1, vec a2, vec a3, vec a4, vec a5, vec a6, vec a7, vec a8) {
-    for (int l = 0; l < LANES && l < left; ++l) {
-        p[9 * l] = a0[l]; p[9 * l + 1] = a1[l]; p[9 * l + 2] = a2[l];
-        p[9 * l + 3] = a3[l]; p[9 * l + 4] = a4[l]; p[9 * l + 5] = a5[l];
-        p[9 * l + 6] = a6[l]; p[9 * l + 7] = a7[l]; p[9 * l + 8] = a8[l];
-    }
-};
-auto add9 = [](number* p, int left, vec a0, vec a1, vec a2, vec a3, vec a4, vec a5, vec a6, vec a7, vec a8) {
-    for (int l = 0; l < LANES && l < left; ++l) {
-        p[9 * l] += a0[l]; p[9 * l + 1] += a1[l]; p[9 * l + 2] += a2[l];
-        p[9 * l + 3] += a3[l]; p[9 * l + 4] += a4[l]; p[9 * l + 5] += a5[l];
-        p[9 * l + 6] += a6[l]; p[9 * l + 7] += a7[l]; p[9 * l + 8] += a8[l];
-    }
-};
-"""
-
 _SIMPLE = {
     "sqrt": "auto sqrt_ = [](vec a) -> vec { return __builtin_elementwise_sqrt(a); };",
     "abs": "auto abs_ = [](vec a) -> vec { return __builtin_elementwise_abs(a); };",
@@ -195,7 +165,7 @@ _HALF_PI = Fraction("1.570796326794896619231321691639751442098584699687552910487
 
 def maths(precision: Precision, ops: set[str]) -> str:
     """Definitions of those operations that compilers do not have for vectors."""
-    text = [_NINE]
+    text: list[str] = []
     single = precision.name == "f32"
     text += [_SIMPLE[op] for op in sorted(ops & _SIMPLE.keys())]
     doubles = {op for op in ops & _TEXTS.keys() if single and op in _DOUBLE}
