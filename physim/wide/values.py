@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from typing import Any
 
 from physim.numeric import Numeric, Precision, rebind, used
@@ -11,22 +12,29 @@ from physim.wide.graph import Graph, Node, Number, Split, Untraceable
 
 
 class Vec:
-    """A vector of symbolic numbers; `params` and `history` are such vectors too."""
+    """A vector of symbolic numbers; `params` and `history` are such vectors too.
+
+    An empty one stands for zeros, as many as needed.
+    """
 
     def __init__(self, *entries: Number) -> None:
-        self.entries = tuple(entries)
+        self.entries = list(entries)
 
     def __getitem__(self, index: int | slice) -> Any:
         return Vec(*self.entries[index]) if isinstance(index, slice) else self.entries[index]
+
+    def __setitem__(self, index: int, number: Number) -> None:
+        self.entries += [0.0] * (index + 1 - len(self.entries))
+        self.entries[index] = number
 
     def __len__(self) -> int:
         return len(self.entries)
 
     def __add__(self, other: Vec) -> Vec:
-        return Vec(*(a + b for a, b in zip(self.entries, other.entries, strict=True)))
+        return Vec(*(a + b for a, b in zip_longest(self.entries, other.entries, fillvalue=0.0)))
 
     def __sub__(self, other: Vec) -> Vec:
-        return Vec(*(a - b for a, b in zip(self.entries, other.entries, strict=True)))
+        return Vec(*(a - b for a, b in zip_longest(self.entries, other.entries, fillvalue=0.0)))
 
     def __neg__(self) -> Vec:
         return Vec(*(-a for a in self.entries))
