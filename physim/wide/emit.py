@@ -92,6 +92,8 @@ class Writer:
         lines += self._lines(n for n in live if n.phase == BEFORE)
         lines += [f"vec {_name(s.leaf)} = {{}};" for s in summed if s.leaf.id in self._live]
         lines.append("for (int at = 0; at < count; at += LANES) {\nconst int left = count - at;")
+        if summed:
+            lines.append("const lanes here = first_lanes(left);")
         loaded: dict[str, list[Node]] = {}
         for n in live:
             if n.op == "leaf" and n.phase == INSIDE:
@@ -101,9 +103,9 @@ class Writer:
         body = [n for n in live if n.phase == INSIDE and n.op != "leaf"]
         lines += [line for n in self._all(body) if n.id in self._outer for line in self._declared(n)]
         lines += self._lines(body)
-        for s in summed:
-            if s.leaf.id in self._live:
-                lines.append(f"{_name(s.leaf)} += left < LANES ? kept({self._vec(s.number)}, left) : {self._vec(s.number)};")
+        lines += [
+            f"{_name(s.leaf)} += here ? {self._vec(s.number)} : vec{{}};" for s in summed if s.leaf.id in self._live
+        ]
         lines += [self._store(t) for t in taken if any(not _zero(n) or not t.add for n in t.numbers)]
         lines.append("}")
         lines += self._lines(n for n in live if n.phase == AFTER and n.op != "leaf")
@@ -282,7 +284,7 @@ def _zero(a: Number) -> bool:
 
 
 def _special(a: float) -> str:
-    return "number(__builtin_nan(\"\"))" if a != a else f"number({'-' if a < 0 else ''}__builtin_inf())"
+    return 'number(__builtin_nan(""))' if a != a else f"number({'-' if a < 0 else ''}__builtin_inf())"
 
 
 def _real(precision: Precision) -> str:

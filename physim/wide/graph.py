@@ -151,7 +151,7 @@ class Scope:
 class Side:
     """Lines of one side of a branch, or of a loop, and the numbers that come out of them.
 
-    Of a loop these are its state before and after one round, and a mask of those who are done; `most` limits the rounds.
+    Of a loop these are its state before and after a round, and a mask of those who are done; `most` limits the rounds.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -168,7 +168,6 @@ class Graph:
         self.nodes: list[Node] = []
         self.root = self.scope = Scope()
         self.home: Side | None = None
-        self.readers: dict[Any, Callable] = {}
 
     # Finding and making nodes.
 
@@ -210,13 +209,13 @@ class Graph:
         return self.node(op, *args)
 
     def neg(self, a: Number) -> Number:
-        """-a."""
+        """Minus a."""
         if isinstance(a, Node):
             return a.args[0] if a.op == "neg" else self.node("neg", a)
         return -a
 
     def add(self, a: Number, b: Number) -> Number:
-        """a + b."""
+        """The sum of two numbers."""
         if _is(a, 0.0):
             return b
         if _is(b, 0.0):
@@ -228,7 +227,7 @@ class Graph:
         return self.op("+", *_sorted(a, b))
 
     def sub(self, a: Number, b: Number) -> Number:
-        """a - b."""
+        """The difference of two numbers."""
         if _is(b, 0.0):
             return a
         if _is(a, 0.0):
@@ -238,7 +237,7 @@ class Graph:
         return self.op("-", a, b)
 
     def mul(self, a: Number, b: Number) -> Number:
-        """a b; 0 where a factor is 0 for all particles."""
+        """The product of two numbers; 0 where a factor is 0 for all particles."""
         for x, y in ((a, b), (b, a)):
             if _is(x, 0.0):
                 return 0.0
@@ -251,7 +250,7 @@ class Graph:
         return self.op("*", *_sorted(a, b))
 
     def div(self, a: Number, b: Number) -> Number:
-        """a/b; by a constant, the product with its inverse."""
+        """The quotient of two numbers; by a constant, the product with its inverse."""
         if _is(a, 0.0):
             return 0.0
         if not isinstance(b, Node) and isinstance(a, Node) and b != 0.0:
@@ -261,7 +260,7 @@ class Graph:
         return self.op("/", a, b)
 
     def where(self, mask: Any, a: Number, b: Number) -> Number:
-        """a where the mask holds, else b."""
+        """One number where the mask holds, and the other elsewhere."""
         if not isinstance(mask, Node):
             return a if mask else b
         if a is b or (not isinstance(a, Node) and not isinstance(b, Node) and a == b):

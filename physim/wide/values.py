@@ -240,6 +240,7 @@ class Caller:
         self._graph, self.name, self.primal, self.pull = vocabulary.graph, name, primal, pull
 
     def __call__(self, *args: Any) -> Any:
+        """Trace it, or find it traced."""
         graph, numbers = self._graph, flat(args)
         key = ("call", id(self), *(n.id if isinstance(n, Node) else (n,) for n in numbers))
         done = graph.find(key)

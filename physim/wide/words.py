@@ -22,9 +22,10 @@ typedef number vec __attribute__((vector_size({LANES} * sizeof(number))));
 typedef decltype(vec{{}} < vec{{}}) lanes;
 auto splat = [](number a) -> vec {{ return vec{{}} + a; }};
 auto any = [](lanes m) -> bool {{ return __builtin_reduce_or(m) != 0; }};
-auto kept = [](vec a, int left) -> vec {{
-    for (int l = 0; l < LANES; ++l) a[l] = l < left ? a[l] : number(0);
-    return a;
+auto first_lanes = [](int count) -> lanes {{
+    lanes found;
+    for (int l = 0; l < LANES; ++l) found[l] = l < count ? -1 : 0;
+    return found;
 }};
 auto total = [](vec a) -> number {{
     number sum = 0;

@@ -135,6 +135,7 @@ class Workspace:
             p, space.dim, shapes, images=self.images, blend=self.blend, several=worlds.count > 1, wide=self.wide
         )
         self.laws = [law_kernels(m.laws, p, self.wide) for m in model.materials]
+        # Bodies whose law works on many particles at once.
         self.many = [self.cpu and traceable(model.materials[b.material].laws, p) for b in model.bodies]
         widths = [model.materials[b.material].history_size for b in model.bodies]
         self._unwritten = any(w < model.history_size for w in widths)
@@ -379,6 +380,7 @@ class Workspace:
         if self.many[index]:
             extra |= {"count": stop - start} | {f"adj_{n}": a for n, a in (adjoints or {}).items()}
             name = stage if adjoints is None else f"{stage}_adjoint"
-            made = wide_kernel(self.model.materials[body.material].laws, self.precision, self.wide, name, bool(extra["stride"]))
+            laws = self.model.materials[body.material].laws
+            made = wide_kernel(laws, self.precision, self.wide, name, extra["stride"] > 0)
             return self.launch(made, 1, extra, None, *fixed)
         return self.launch(self.laws[body.material][stage], stop - start, extra, adjoints, *fixed)

@@ -1,4 +1,4 @@
-"""Stress and return mapping of many particles at once, and the adjoints of both, on a CPU: see `physim.wide`."""
+"""What the loops of `wide_kernels` do: laws traced by `physim.wide`, forward and backward."""
 
 from __future__ import annotations
 
@@ -9,88 +9,16 @@ from typing import Any
 import warp as wp
 
 from physim.laws.compose import Composition
-from physim.numeric import Precision, kernel, mat33, real, rebind
+from physim.numeric import Precision, kernel, rebind
+from physim.solvers.mpm import wide_kernels as sources
 from physim.wide.emit import Given, Summed, Taken, Total, Writer
 from physim.wide.graph import AFTER, BEFORE, INSIDE, Graph, Number, Untraceable
 from physim.wide.reverse import pull
 from physim.wide.values import Mat, Vec, Vocabulary, flat
 
-params = wide_history = loop = None
-
-
-def stress(
-    F: wp.array(dtype=mat33),
-    C: wp.array(dtype=mat33),
-    h: wp.array(dtype=wide_history),
-    theta: wp.array(dtype=params),
-    first: int,
-    row: int,
-    count: int,
-    tau: wp.array(dtype=mat33),
-):
-    """As `kernels.stress`, for all `count` particles in one call."""
-    loop(F, C, h, theta, first, row, count, tau)
-
-
-def stress_adjoint(
-    F: wp.array(dtype=mat33),
-    C: wp.array(dtype=mat33),
-    h: wp.array(dtype=wide_history),
-    theta: wp.array(dtype=params),
-    first: int,
-    row: int,
-    count: int,
-    adj_tau: wp.array(dtype=mat33),
-    adj_F: wp.array(dtype=mat33),
-    adj_C: wp.array(dtype=mat33),
-    adj_h: wp.array(dtype=wide_history),
-    adj_theta: wp.array(dtype=params),
-):
-    """Add the cotangents of F, C, h and theta."""
-    loop(F, C, h, theta, first, row, count, adj_tau, adj_F, adj_C, adj_h, adj_theta)
-
-
-def project(
-    F: wp.array(dtype=mat33),
-    h: wp.array(dtype=wide_history),
-    C_out: wp.array(dtype=mat33),
-    theta: wp.array(dtype=params),
-    first: int,
-    row: int,
-    count: int,
-    dt: real,
-    substep: int,
-    stray: wp.array(dtype=wp.int32),
-    F_out: wp.array(dtype=mat33),
-    h_out: wp.array(dtype=wide_history),
-):
-    """As `kernels.project`, for all `count` particles in one call."""
-    if stray[0] < substep:
-        return
-    loop(F, h, C_out, theta, first, row, count, dt, F_out, h_out)
-
-
-def project_adjoint(
-    F: wp.array(dtype=mat33),
-    h: wp.array(dtype=wide_history),
-    C_out: wp.array(dtype=mat33),
-    theta: wp.array(dtype=params),
-    first: int,
-    row: int,
-    count: int,
-    dt: real,
-    adj_F_out: wp.array(dtype=mat33),
-    adj_h_out: wp.array(dtype=wide_history),
-    adj_F: wp.array(dtype=mat33),
-    adj_h: wp.array(dtype=wide_history),
-    adj_C_out: wp.array(dtype=mat33),
-    adj_theta: wp.array(dtype=params),
-):
-    """Add the cotangents of F, h, C_out and theta."""
-    loop(F, h, C_out, theta, first, row, count, dt, adj_F_out, adj_h_out, adj_F, adj_h, adj_C_out, adj_theta)
-
-
-_SOURCES: dict[str, Callable] = {f.__name__: f for f in (stress, stress_adjoint, project, project_adjoint)}
+_SOURCES: dict[str, Callable] = {
+    f.__name__: f for f in (sources.stress, sources.stress_adjoint, sources.project, sources.project_adjoint)
+}
 
 
 @cache
@@ -112,9 +40,7 @@ def wide_kernel(laws: Composition, precision: Precision, wide: int, stage: str, 
     name = f"{'each_' if each else ''}{wide}_{laws.name}"
     stub = _stub(f"{stage}_{name}_{precision.name}", kinds, {**precision.names(), **vectors})
     module = f"physim_wide_{stage}_{name}"
-    return kernel(
-        source, precision, module=module, differentiable=False, loop=wp.func_native(text)(stub), **vectors
-    )
+    return kernel(source, precision, module=module, differentiable=False, loop=wp.func_native(text)(stub), **vectors)
 
 
 @cache
@@ -214,9 +140,7 @@ class _Stage:
         totals = [Total(f"((number*)cotangent_theta.data)[{n.value[1]}]", g) for n, g in back.items() if n.op == "leaf"]
         return self._text(taken, sums, sorted(totals, key=lambda t: t.to))
 
-    def _text(
-        self, taken: list[Taken], sums: list[Summed] | None = None, totals: list[Total] | None = None
-    ) -> str:
+    def _text(self, taken: list[Taken], sums: list[Summed] | None = None, totals: list[Total] | None = None) -> str:
         shared = {"theta": "((const number*)theta.data)[{}]", "dt": "dt"}
         return Writer(self._graph, self._precision, self._given, shared).text(taken, sums or [], totals or [])
 
