@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 import warp as wp
 
-from physim.numeric import F32, F64, Precision, kernel, mat33, numeric, real, rebind
+from physim.numeric import F32, F64, Precision, kernel, mat33, numeric, real, rebind, vec3
 from physim.wide.emit import Given, Taken, Writer
 from physim.wide.graph import Graph, Node, Untraceable
 from physim.wide.reverse import pull
@@ -96,6 +97,31 @@ def test_each_particle_repeats_as_often_as_it_needs() -> None:
     assert evaluate(graph, [found], F64, a=a, b=b)[0].tolist() == [1.0, 0.5, 1.5625]
     with pytest.raises(Untraceable, match="adjoint"):
         pull(graph, [(found, 1.0)], lambda n: True)
+
+
+@numeric
+def every_word(x: real, y: real) -> real:
+    """All functions of the vocabulary that have a derivative."""
+    A = mat33(x, y, real(0.1), x * y, real(2.0) + x, y * y, real(-0.3), x, real(3.0) - y)
+    a = vec3(x, y, x - y)
+    b = wp.cross(a, A @ vec3(y, real(0.5), x))
+    B = wp.inverse(A) + wp.outer(a, b) / x - wp.transpose(A) @ A
+    smooth = wp.determinant(B) + wp.trace(A) * wp.ddot(A, B) - wp.dot(a, b) + wp.length(b)
+    smooth = smooth + wp.tanh(x * y) * wp.sin(x) / wp.cos(y) + wp.exp(-x) * wp.log(y) + wp.sqrt(x + y)
+    kinks = wp.abs(x - y) * wp.max(x, y * y) + wp.min(x * x, y) * wp.where(x < y, x, y * y)
+    return smooth + kinks - wp.pow(x, y) + (real(2.0) * a - a[0:3] + (-b))[1] + wp.pow(y, real(2.0))
+
+
+def test_every_word_has_the_derivative_that_torch_finds() -> None:
+    graph, _, x, y, found = traced(every_word)
+    ends = pull(graph, [(found, 1.0)], lambda n: True)
+    a, b = np.array([0.5, 1.5, 0.7, 2.0, 0.9]), np.array([0.8, 0.6, 2.5, 1.1, 0.95])
+    got = evaluate(graph, [found, ends[x], ends[y]], F64, a=a, b=b)
+    given = [torch.from_numpy(v).requires_grad_() for v in (a, b)]
+    want = torch.vmap(every_word.torch())(*given)
+    slopes = torch.autograd.grad(want.sum(), given)
+    for mine, theirs in zip(got, (want, *slopes), strict=True):
+        assert np.allclose(mine, theirs.detach().numpy(), rtol=1e-12)
 
 
 def test_unknown_words_are_told() -> None:

@@ -86,7 +86,8 @@ def notes(names: Sequence[str]) -> str:
     told.append(
         "Generated: p2g, grid update, contact, g2p, volume filter, stress and return map under wp.Tape, on plain loops "
         "over the stencil; polar rotation by ten unrolled Newton steps, logarithm and exponential as power series. The "
-        "fast path has hand-written adjoints of p2g, grid update, g2p and the filter's transfers; that of contact is "
+        "fast path has hand-written adjoints of p2g, grid update, g2p and the filter's transfers, and those of laws by "
+        "the reverse of their traces (on a CPU), or generated, with parts by hand (on a GPU); that of contact is "
         "generated in both, and only central differences check it independently."
     )
     told.append(
