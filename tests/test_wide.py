@@ -18,7 +18,7 @@ from physim.laws.neural.energy import neural_energy
 from physim.laws.parameters import LAME, Param
 from physim.laws.points import Points
 from physim.numeric import F32, F64, mat33, numeric, params, real
-from physim.solvers.mpm.wide_laws import traceable
+from physim.solvers.mpm.wide_laws import traceable, untouched, wide_kernel
 from physim.tensor import identity, left_strain
 
 torch.set_num_threads(1)
@@ -265,10 +265,24 @@ def test_a_network_written_as_a_loop() -> None:
     assert relative(found["adj_theta"], wanted[1]) < 1e-13
 
 
-def test_a_learned_energy() -> None:
-    material = Material(neural_energy("hencky", 8), rho0=1000.0, values={"E": 1e5, "nu": 0.3})
+@pytest.mark.parametrize("encoder", ["hencky", "invariants", "fibre"])
+def test_a_learned_energy(encoder: str) -> None:
+    moduli = {"nu": 0.3} if encoder == "hencky" else {"bulk_modulus": 1e5}
+    material = Material(neural_energy(encoder, 8), rho0=1000.0, values={"mu": 4e4} | moduli)
     F, C = strained(10)
     check(material, F[:24], C[:24], F64, each=False, smooth=slice(2, None))
+
+
+def test_what_a_law_does_not_need_is_not_touched() -> None:
+    def of(name: str, stage: str) -> set[str]:
+        arrays = {"F", "C", "C_out", "h", "theta", "adj_F", "adj_C", "adj_h", "h_out", "adj_theta"}
+        return arrays & untouched(wide_kernel(MATERIALS[name].laws, F64, 1, stage, False))
+
+    assert of("fixed_corotated", "stress") == {"C", "h"}
+    assert of("fixed_corotated", "stress_adjoint") == {"C", "h", "adj_C", "adj_h"}
+    assert of("newtonian", "stress") == {"h"}
+    assert of("fluid", "project") == {"h", "h_out", "theta"}
+    assert of("von_mises", "project") == set()
 
 
 @numeric

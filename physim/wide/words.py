@@ -90,11 +90,30 @@ auto log_{T} = [&]({VEC} x) -> {VEC} {{"""
 """
 )
 
-# log x as a sum of two numbers, because pow multiplies its error by y log x.
-_POW = (
-    """
+_POWER = """
 auto pow_{T} = [&]({VEC} base, {VEC} y) -> {VEC} {{
     const {VEC} x = __builtin_elementwise_abs(base), one = {VEC}{{}} + {ONE}, most = {VEC}{{}} + ({N})__builtin_inf();
+    const {INT} regular = (x > {VEC}{{}}) & (x < most);"""
+_SIGNS = """
+    const {VEC} half = y * ({N})0.5;
+    const {INT} odd = (__builtin_elementwise_rint(half) != half) & (__builtin_elementwise_rint(y) == y);
+    // A negative zero counts as negative.
+    const {INT} negative = ({INT})base < {INT}{{}};
+    const {INT} senseless = regular & (base < {VEC}{{}}) & (__builtin_elementwise_rint(y) != y);
+    const {VEC} found = senseless ? {VEC}{{}} + ({N})__builtin_nan("") : negative & odd ? -size : size;
+    return (y == {VEC}{{}}) | (base == one) | ((base == -one) & (__builtin_elementwise_abs(y) == most)) ? one : found;
+}};
+"""
+_POW_ROUNDED = (
+    _POWER
+    + """
+    const {VEC} size = exp_{T}(y * log_{T}(x));"""
+    + _SIGNS
+)
+# log x as a sum of two numbers, because pow multiplies its error by y log x.
+_POW = (
+    _POWER
+    + """
     auto fma = []({VEC} a, {VEC} b, {VEC} c) -> {VEC} {{ return __builtin_elementwise_fma(a, b, c); }};"""
     + _SPLIT
     + """
@@ -107,21 +126,12 @@ auto pow_{T} = [&]({VEC} base, {VEC} y) -> {VEC} {{
     const {VEC} a = n * {LN2_HIGH}, b = 2 * p, sum = a + b, back = sum - a;
     const {VEC} left = (a - (sum - back)) + (b - back) + 2 * p_low + n * {LN2_LOW};
     const {VEC} high = sum + left, rest = left - (high - sum);
-    const {INT} regular = (x > {VEC}{{}}) & (x < most);
     const {VEC} log = regular ? high : x == {VEC}{{}} ? -most : x;
     const {VEC} e = y * log;
     const {INT} finite = regular & (__builtin_elementwise_abs(e) < {VEC}{{}} + 1000);
     const {VEC} e_low = finite ? fma(y, log, -e) + y * rest : {VEC}{{}};
-    const {VEC} size = exp_{T}(e) * (one + e_low);
-    const {VEC} half = y * ({N})0.5;
-    const {INT} odd = (__builtin_elementwise_rint(half) != half) & (__builtin_elementwise_rint(y) == y);
-    // A negative zero counts as negative.
-    const {INT} negative = ({INT})base < {INT}{{}};
-    const {INT} senseless = regular & (base < {VEC}{{}}) & (__builtin_elementwise_rint(y) != y);
-    const {VEC} found = senseless ? {VEC}{{}} + ({N})__builtin_nan("") : negative & odd ? -size : size;
-    return (y == {VEC}{{}}) | (base == one) | ((base == -one) & (__builtin_elementwise_abs(y) == most)) ? one : found;
-}};
-"""
+    const {VEC} size = exp_{T}(e) * (one + e_low);"""
+    + _SIGNS
 )
 
 # pi/2 in three parts, of which multiples up to a million are exact; beyond them, number by number.
@@ -155,10 +165,21 @@ auto tanh_{T} = [&]({VEC} x) -> {VEC} {{
 """
 _NEAR = 0.6
 
-_NEEDS = {"pow": ("exp",), "tanh": ("exp",), "sin": ("turned",), "cos": ("turned",)}
-_TEXTS = {"exp": _EXP, "log": _LOG, "pow": _POW, "turned": _TURNS, "sin": _SIN, "cos": _COS, "tanh": _TANH}
+_NEEDS = {"pow": ("exp",), "rounded_pow": ("exp", "log"), "tanh": ("exp",), "sin": ("turned",), "cos": ("turned",)}
+_TEXTS = {
+    "exp": _EXP,
+    "log": _LOG,
+    "pow": _POW,
+    "rounded_pow": _POW_ROUNDED,
+    "turned": _TURNS,
+    "sin": _SIN,
+    "cos": _COS,
+    "tanh": _TANH,
+}
 _DOUBLE = ("pow", "sin", "cos")
-"""In single precision these are computed in double precision, where rounding does not matter."""
+"""In single precision these are computed on double numbers, where rounding does not matter."""
+_ROUNDED = 34
+"""Digits that they then need: ten more than they keep."""
 
 _LN2 = Fraction("0.693147180559945309417232121458176568075500134360255254120680009")
 _HALF_PI = Fraction("1.570796326794896619231321691639751442098584699687552910487472296")
@@ -172,7 +193,8 @@ def maths(precision: Precision, ops: set[str]) -> str:
     doubles = {op for op in ops & _TEXTS.keys() if single and op in _DOUBLE}
     if doubles:
         text.append("typedef double vec_double __attribute__((vector_size(LANES * sizeof(double))));")
-        text += _defined(doubles, _words(False, "double", "vec_double"))
+        defined = {"rounded_pow" if op == "pow" else op for op in doubles}
+        text += _defined(defined, _words(False, "double", "vec_double", _ROUNDED))
         for op in sorted(doubles):
             names = ("a", "b")[: 2 if op == "pow" else 1]
             given = ", ".join(f"vec {n}" for n in names)
@@ -185,17 +207,16 @@ def maths(precision: Precision, ops: set[str]) -> str:
 
 def _defined(ops: set[str], words: dict[str, str]) -> list[str]:
     wanted = set(ops)
-    if "pow" in ops and words["N"] == "double" and words["T"]:
-        wanted |= {"exp"}
     for op in ops:
         wanted |= set(_NEEDS.get(op, ()))
     head = f"typedef decltype({words['VEC']}{{}} < {words['VEC']}{{}}) {words['INT']};"
     return [head, *(text.format(**words) for op, text in _TEXTS.items() if op in wanted)] if wanted else []
 
 
-def _words(single: bool, suffix: str, vec: str) -> dict[str, str]:
-    """What the texts above leave open, for one precision."""
+def _words(single: bool, suffix: str, vec: str, good: int | None = None) -> dict[str, str]:
+    """What the texts above leave open, for one precision, with sums to `good` digits (all unless given)."""
     digits, bias, least = (23, 127, -126) if single else (52, 1023, -1022)
+    good = digits if good is None else good
     kind = "float" if single else "double"
 
     def number(value: Fraction | float) -> str:
@@ -218,14 +239,14 @@ def _words(single: bool, suffix: str, vec: str) -> dict[str, str]:
     def powers(largest: float, first: int, step: int, sign: int = 1) -> list[Fraction]:
         # 1/k! as far as the terms count.
         terms, k = [], first
-        while largest**k / math.factorial(k) > 2.0 ** -(digits + 5) * largest**first:
+        while largest**k / math.factorial(k) > 2.0 ** -(good + 5) * largest**first:
             terms.append(Fraction(sign ** len(terms), math.factorial(k)))
             k += step
         return terms
 
     def odd(first: int) -> list[Fraction]:
         square = (math.sqrt(2.0) - 1.0) ** 4  # ((m - 1)/(m + 1))^2 at m = sqrt(2)
-        count = next(k for k in range(1, 30) if square ** (k + 1) / (2 * k + 3) < 2.0 ** -(digits + 4))
+        count = next(k for k in range(1, 30) if square ** (k + 1) / (2 * k + 3) < 2.0 ** -(good + 4))
         return [Fraction(1, 2 * k + 1) for k in range(first, count + 1)]
 
     ln2, turn = parts(_LN2, 15 if single else 32, 2), parts(_HALF_PI, 30, 3)

@@ -11,6 +11,7 @@ import warp as wp
 
 from physim.crew import Crew, Plan
 from physim.launch import Launch
+from physim.solvers.mpm.wide_laws import untouched
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def traffic(launch: Launch, particles: int, nodes: int, capacity: int) -> float:
     and what is smaller counts not at all. Arrays that stand in for others count once.
     """
     labels, adjoints = list(launch.at), launch.adjoints
-    arrays = [launch.values[label] for label in labels if label not in UNREAD]
+    unread = UNREAD | untouched(launch.kernel)
+    arrays = [launch.values[label] for label in labels if label not in unread]
     arrays += [adjoints[label] for label in labels if label in adjoints] if adjoints else []
     # A kernel that loops over particles itself is launched once.
     rows, seen, total = launch.values.get("count", launch.dim), set(), 0.0

@@ -40,7 +40,18 @@ def wide_kernel(laws: Composition, precision: Precision, wide: int, stage: str, 
     name = f"{'each_' if each else ''}{wide}_{laws.name}"
     stub = _stub(f"{stage}_{name}_{precision.name}", kinds, {**precision.names(), **vectors})
     module = f"physim_wide_{stage}_{name}"
-    return kernel(source, precision, module=module, differentiable=False, loop=wp.func_native(text)(stub), **vectors)
+    native = wp.func_native(text)(stub)
+    found = kernel(source, precision, module=module, differentiable=False, loop=native, **vectors)
+    _UNTOUCHED[found] = frozenset(n for n in source.__annotations__ if f"{_native(n)}.data" not in text)
+    return found
+
+
+def untouched(made: wp.Kernel) -> frozenset[str]:
+    """Arguments that a kernel has, and whose memory it leaves alone because its law needs no such thing."""
+    return _UNTOUCHED.get(made, frozenset())
+
+
+_UNTOUCHED: dict[Any, frozenset[str]] = {}
 
 
 @cache
