@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from physim.laws.core import ElasticLaw, register
 from physim.laws.material import Material
-from physim.laws.neural.encoders import Encoder, get_encoder
+from physim.laws.neural.encoders import PLAIN, POLYCONVEX, Encoder
 from physim.laws.neural.energy import make_law
 from physim.laws.neural.weights import HEAD
 from physim.numeric import numeric, params, real, vec3
@@ -78,7 +78,11 @@ class TermPlan:
 
     convex: bool = False
     family = "cann"
-    encoder = "invariants"
+
+    @property
+    def read(self) -> Encoder:
+        """What the terms read."""
+        return POLYCONVEX if self.convex else PLAIN
 
     @property
     def size(self) -> int:
@@ -123,7 +127,7 @@ class TermWeights(nn.Module):
     @property
     def encoder(self) -> Encoder:
         """What the terms read."""
-        return get_encoder(self.plan.encoder, self.plan.convex)
+        return self.plan.read
 
     def columns(self, named: Tensor) -> Tensor:
         """Columns of theta after the named ones, (n, size), differentiable.
@@ -141,7 +145,8 @@ class TermWeights(nn.Module):
         rows = [bend[..., 0], bend[..., 1], shape[..., 0], bend[..., 2], LOCK * shape[..., 1]]
         terms = torch.stack(rows, dim=2).flatten(1)
         second = 0.5 * mu * linear[1] / linear.sum()
-        return torch.cat([second, volume[:, :1], terms, volume[:, 1:]], dim=1)
+        none = torch.zeros_like(mu)
+        return torch.cat([second, volume[:, :1], none, none, terms, volume[:, 1:]], dim=1)
 
     def prune(self, share: float) -> None:
         """Set weights to zero that carry less than this share of the modulus they belong to; they stay zero."""
@@ -162,7 +167,7 @@ def cann(convex: bool = False) -> ElasticLaw:
 
 @cache
 def _law(plan: TermPlan) -> ElasticLaw:
-    encoder = get_encoder(plan.encoder, plan.convex)
+    encoder = plan.read
     return make_law(
         encoder,
         plan,
@@ -181,7 +186,7 @@ def formula(material: Material) -> str:
     """
     law = material.elastic
     row = material.theta().detach()[0, : len(law.params) + law.network.size].tolist()  # type: ignore[union-attr]
-    second, volume, *terms = row[2:]
+    second, volume, _, _, *terms = row[2:]
     value = dict(zip(COLUMNS, terms, strict=True))
     told = [(0.5 * row[0] - second, "K1"), (second, "K2")]
     for i in (1, 2):

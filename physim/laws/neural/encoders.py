@@ -66,6 +66,20 @@ def spread_invariants(B: mat33, z: vec3, g: vec3) -> mat33:
 
 
 @numeric
+def contrast(B: mat33, e: real) -> vec3:
+    """K1, (K2 - K1)/(1 + K2) and J - 1: the second tells pull from push, and is at most K1 in size for any F."""
+    z = invariants(B, e)
+    return vec3(z[0], (z[1] - z[0]) / (real(1.0) + z[1]), z[2])
+
+
+@numeric
+def spread_contrast(B: mat33, z: vec3, g: vec3) -> mat33:
+    """As `spread_invariants`, by the chain rule; 1 + K2 = (1 + K1)/(1 - z[1])."""
+    per = (real(1.0) - z[1]) / (real(1.0) + z[0])
+    return spread_invariants(B, z, vec3(g[0] - g[1] * per, g[1] * per * (real(1.0) - z[1]), g[2]))
+
+
+@numeric
 def polyconvex(B: mat33, e: real) -> vec3:
     """K1, 2 ((1 + K2/3)^(3/2) - 1) and J - 1: K2 is not polyconvex, this power of it is; both agree near rest."""
     z = invariants(B, e)
@@ -171,20 +185,24 @@ class Encoder:
 
 _LOG, _SQUARE = (log_volume_energy, log_volume_slope), (square_energy, square_slope)
 _K = "K1 = J^(-2/3) I1 - 3, "
+PLAIN = Encoder(
+    "plain", (MU, BULK), mu_bulk, left_strain, invariants, spread_invariants, _LOG,
+    (0, 1, 2), "even", _K + "K2 = J^(-4/3) I2 - 3, e = J - 1",
+)  # fmt: skip
+POLYCONVEX = Encoder(
+    "polyconvex", (MU, BULK), mu_bulk, left_strain, polyconvex, spread_polyconvex, _LOG,
+    (0, 1, 2), "even", _K + "K2 = 2 (J^-2 (I2/3)^(3/2) - 1), e = J - 1", True,
+)  # fmt: skip
 ENCODERS = {
     e.name: e
     for e in (
         Encoder(
-            "invariants", (MU, BULK), mu_bulk, left_strain, invariants, spread_invariants, _LOG,
-            (0, 1, 2), "even", _K + "K2 = J^(-4/3) I2 - 3, e = J - 1",
-        ),
-        Encoder(
-            "polyconvex", (MU, BULK), mu_bulk, left_strain, polyconvex, spread_polyconvex, _LOG,
-            (0, 1, 2), "even", _K + "K2 = 2 (J^-2 (I2/3)^(3/2) - 1), e = J - 1", True,
+            "invariants", (MU, BULK), mu_bulk, left_strain, contrast, spread_contrast, _LOG,
+            (0, 1, 2), "odd", _K + "(K2 - K1)/(1 + K2) with K2 = J^(-4/3) I2 - 3, e = J - 1",
         ),
         Encoder(
             "hencky", LAME, lame_moduli, log_strain, hencky_inputs, spread_hencky, _SQUARE,
-            (0, 1, 2), "odd", "K1 = 2 |dev eps|^2, K2 = det(dev eps)/sqrt(1 + |dev eps|^2), e = tr eps",
+            (0, 1, 2), "odd", "2 |dev eps|^2, det(dev eps)/sqrt(1 + |dev eps|^2), tr eps",
         ),
         Encoder(
             "fibre", (MU, BULK), mu_bulk, left_strain, fibre_inputs, spread_fibre, _LOG,
@@ -206,7 +224,7 @@ def get_encoder(name: str, convex: bool = False) -> Encoder:
     """
     if name not in ENCODERS:
         raise InputError(f"'{name}' is not an encoder of neural laws.{nearest(str(name), ENCODERS)}")
-    found = ENCODERS["polyconvex" if convex and name == "invariants" else name]
+    found = POLYCONVEX if convex and name == "invariants" else ENCODERS[name]
     if convex and not found.convex:
         raise InputError(f"the encoder '{name}' makes no polyconvex energy; use convex: false, or invariants.")
     return found

@@ -1,6 +1,7 @@
 """Learned elastic energies: an encoder, a layer of units and a head that keeps the moduli at rest.
 
-psi = (mu/2 - c) z[0] + c z[1] + k U(z[2]) + sum_i A_i g_i(w_i . z); see `encoders`, `units` and `weights`.
+psi = (mu/2 - c) z[0] + c z[1] + d z[0]^2/2 + k U(z[2]) - v (sqrt(1 + z[2]^2) - 1) + sum_i A_i g_i(w_i . z), where c
+stands in the first coefficient only if z[1] carries shear at rest; see `encoders`, `units` and `weights`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,34 @@ from physim.numeric import Numeric, Word, mat33, numeric, params, real, vec3
 
 # Bound per law: the encoder's functions, the network's, where columns are, and whether z[1] carries shear at rest.
 measure = inputs = spread = volume_energy = volume_slope = network_energy = network_slopes = Word
-SECOND = VOLUME = 0
+SECOND = VOLUME = SQUARE = OFF = 0
 SHARE = 0.0
 
 
 @numeric
-def neural_energy_density(F: mat33, theta: params) -> real:
-    """Energy psi = (mu/2 - c) z[0] + c z[1] + k U(z[2]) + sum_i A_i g_i(w_i . z) [J/m^3], z the encoder's."""
-    z = inputs(measure(F), wp.determinant(F) - real(1.0))
+def head_energy(z: vec3, theta: params) -> real:
+    """All of psi that no unit makes [J/m^3]."""
     shape = (real(0.5) * theta[0] - real(SHARE) * theta[SECOND]) * z[0] + theta[SECOND] * z[1]
-    return shape + theta[VOLUME] * volume_energy(z[2]) + network_energy(z, theta)
+    root = wp.sqrt(real(1.0) + z[2] * z[2])
+    volume = theta[VOLUME] * volume_energy(z[2]) - theta[OFF] * z[2] * z[2] / (real(1.0) + root)
+    return shape + real(0.5) * theta[SQUARE] * z[0] * z[0] + volume
+
+
+@numeric
+def head_slopes(z: vec3, theta: params) -> vec3:
+    """Its slopes in z [Pa]."""
+    return vec3(
+        real(0.5) * theta[0] - real(SHARE) * theta[SECOND] + theta[SQUARE] * z[0],
+        theta[SECOND],
+        theta[VOLUME] * volume_slope(z[2]) - theta[OFF] * z[2] / wp.sqrt(real(1.0) + z[2] * z[2]),
+    )
+
+
+@numeric
+def neural_energy_density(F: mat33, theta: params) -> real:
+    """Energy psi = head(z) + sum_i A_i g_i(w_i . z) [J/m^3], z the encoder's."""
+    z = inputs(measure(F), wp.determinant(F) - real(1.0))
+    return head_energy(z, theta) + network_energy(z, theta)
 
 
 @numeric
@@ -35,19 +54,14 @@ def neural_kirchhoff(F: mat33, theta: params) -> mat33:
     """Stress tau = dpsi/dF F^T [Pa] in closed form, from the slopes dpsi/dz."""
     M = measure(F)
     z = inputs(M, wp.determinant(F) - real(1.0))
-    slopes = vec3(
-        real(0.5) * theta[0] - real(SHARE) * theta[SECOND],
-        theta[SECOND],
-        theta[VOLUME] * volume_slope(z[2]),
-    )
-    return spread(M, z, slopes + network_slopes(z, theta))
+    return spread(M, z, head_slopes(z, theta) + network_slopes(z, theta))
 
 
 @numeric
 def fibre_energy_density(F: mat33, a: vec3, theta: params) -> real:
-    """Energy psi = mu/2 z[0] + k U(z[2]) + sum_i A_i g_i(w_i . z) [J/m^3], z of F and of a fibre along a at rest."""
+    """Energy psi = head(z) + sum_i A_i g_i(w_i . z) [J/m^3], z of F and of a fibre along a at rest."""
     z = inputs(measure(F), F @ a, wp.determinant(F) - real(1.0))
-    return real(0.5) * theta[0] * z[0] + theta[VOLUME] * volume_energy(z[2]) + network_energy(z, theta)
+    return head_energy(z, theta) + network_energy(z, theta)
 
 
 @numeric
@@ -56,8 +70,7 @@ def fibre_kirchhoff(F: mat33, a: vec3, theta: params) -> mat33:
     M = measure(F)
     f = F @ a
     z = inputs(M, f, wp.determinant(F) - real(1.0))
-    slopes = vec3(real(0.5) * theta[0], real(0.0), theta[VOLUME] * volume_slope(z[2]))
-    return spread(M, f, z, slopes + network_slopes(z, theta))
+    return spread(M, f, z, head_slopes(z, theta) + network_slopes(z, theta))
 
 
 def neural_energy(encoder: str = "invariants", hidden: int = 16, convex: bool = False) -> ElasticLaw:
@@ -103,7 +116,7 @@ def make_law(
 
     Args:
         encoder: what the network reads.
-        plan: the law's `network`; its first two columns are the head's.
+        plan: the law's `network`; its first columns are the head's.
         name: of the law, unlike that of any other.
         network: `(z, theta) -> psi` and `(z, theta) -> dpsi/dz`, both zero at rest; they find their columns from FIRST.
         cite: source.
@@ -112,17 +125,20 @@ def make_law(
     """
     first = len(encoder.params)
     own = {"FIRST": first + HEAD, **sizes}
+    head = {
+        "volume_energy": encoder.volume[0],
+        "volume_slope": encoder.volume[1],
+        **{column: first + i for i, column in enumerate(("SECOND", "VOLUME", "SQUARE", "OFF"))},
+        "SHARE": 1.0 if encoder.second == "even" else 0.0,
+    }
     names = {
         "measure": encoder.measure,
         "inputs": encoder.inputs,
         "spread": encoder.spread,
-        "volume_energy": encoder.volume[0],
-        "volume_slope": encoder.volume[1],
+        "head_energy": head_energy.bound(f"_{name}", **head),
+        "head_slopes": head_slopes.bound(f"_{name}", **head),
         "network_energy": network[0].bound(f"_{name}", **own),
         "network_slopes": network[1].bound(f"_{name}", **own),
-        "SECOND": first,
-        "VOLUME": first + 1,
-        "SHARE": 1.0 if encoder.second == "even" else 0.0,
     }
     fibre = encoder.second == "fibre"
     sources = (fibre_kirchhoff, fibre_energy_density) if fibre else (neural_kirchhoff, neural_energy_density)

@@ -12,17 +12,16 @@ from torch.nn.functional import softplus
 from physim.errors import InputError
 from physim.laws.neural.encoders import Encoder, get_encoder
 
-# Columns of theta before those of the units: the coefficient of z[1] and that of the volume's own energy [Pa].
-HEAD = 2
+# Columns of theta before those of the units [Pa]: the coefficients of z[1], of the volume's own energy, of z[0]^2/2,
+# and of what is taken off in z[2].
+HEAD = 4
 # An optimiser's step of 1e-2 in a raw inner weight should bend the energy within strains of a few tens of percent.
 INNER = 4.0
 OUTER = 0.02
 # Beyond this a unit is straight for any strain, and exp(bias) leaves what single precision holds.
 LARGEST_BIAS = 15.0
-# Of the shear modulus: the least scale of the units that `UnitWeights.take` leaves.
+# Of the modulus: the least scale of the units that `UnitWeights.take` leaves.
 SMALLEST_SCALE = 1e-3
-# |det X| <= |X|^3/(3 sqrt 6) for a traceless symmetric X, so that |z[1]| of the hencky encoder is at most this z[0].
-_ODD_SHARE = 1.0 / (6.0 * 6.0**0.5)
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,11 @@ class UnitPlan:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the raw weights by name."""
-        encoder = get_encoder(self.encoder)
+        encoder = get_encoder(self.encoder, self.convex)
         shapes = {"outer": (self.hidden,), "inner": (self.hidden, len(encoder.used)), "bias": (self.hidden,)}
-        return shapes | ({"second": ()} if encoder.second in ("even", "odd") else {})
+        if encoder.second in ("even", "odd"):
+            shapes["second"] = ()
+        return shapes if encoder.second == "none" else shapes | {"square": ()}
 
     def make(self, seed: int) -> UnitWeights:
         """Weights drawn at random, near the energy without units."""
@@ -68,7 +69,7 @@ class UnitPlan:
 class UnitWeights(nn.Module):
     """Raw weights of a layer of units; frozen until `Material.free("network")`.
 
-    `outer`, `inner`, `bias` and `second` may have a leading axis, one set of weights for each row of theta (worlds).
+    Each may have a leading axis, one set of weights for each row of theta (worlds).
 
     Attributes:
         plan: sizes.
@@ -78,13 +79,14 @@ class UnitWeights(nn.Module):
     inner: nn.Parameter
     bias: nn.Parameter
     second: nn.Parameter
+    square: nn.Parameter
 
     def __init__(self, plan: UnitPlan, seed: int) -> None:
         super().__init__()
         self.plan = plan
         g = torch.Generator().manual_seed(seed)
-        centre = {"outer": -4.0 if plan.convex else 0.0, "second": -4.0 if self.encoder.second == "even" else 0.0}
-        spread = {"outer": 0.5 if plan.convex else OUTER, "bias": 1.5, "second": 0.0}
+        centre = {"outer": -4.0, "second": -4.0, "square": -4.0} if plan.convex else {"square": -4.0}
+        spread = {"outer": 0.5 if plan.convex else OUTER, "bias": 1.5, "second": 0.0, "square": 0.0}
         for name, shape in plan.shapes().items():
             drawn = torch.randn(shape, dtype=torch.float64, generator=g)
             raw = centre.get(name, 0.0) + spread.get(name, 1.0) * drawn
@@ -109,109 +111,96 @@ class UnitWeights(nn.Module):
     def columns(self, named: Tensor) -> Tensor:
         """Columns of theta after the named ones, (n, size), differentiable.
 
-        The units' scale m [Pa] is chosen so that both moduli at rest are the named ones, the coefficient of the
-        volume's own energy is positive, and no unit can turn the slope in z[0] or z[1] negative.
-
         Args:
             named: the law's named columns, (n, k).
         """
         outer, bias, inner = self.units()
         shear, bulk = (m[:, None] for m in self.encoder.moduli(named))
-        fall, free = self._falls(outer, bias, inner)
-        low = torch.sigmoid(bias)
-        curve = (outer * low * (1.0 - low))[:, None] * inner.square()
-        stiffening = curve[:, 2].sum(dim=1, keepdim=True)
-        scale = shear if self.encoder.second != "none" else bulk
-        held = stiffening.clamp(min=0.0) * scale / bulk
-        if self.encoder.second == "fibre":
-            # Units that soften a fibre must leave every modulus at rest positive: (x + y)^2 <= 2 x^2 + 2 y^2.
-            soft = (-curve).clamp(min=0.0).sum(dim=2)
-            held = curve[:, 2].abs().sum(dim=1, keepdim=True) * scale / bulk + 8.0 / 3.0 * soft[:, 1:2]
-        if self.encoder.second == "even":
-            scale = scale / (1.0 + 2.0 * (fall.sum(dim=1, keepdim=True) + free) + held)
-            second = scale * (fall[:, 1:] + free)
-        elif self.encoder.second == "fibre":
-            scale = scale / (1.0 + 2.0 * fall.sum(dim=1, keepdim=True) + held)
-            second = 0.0 * scale
-        else:
-            odd = _ODD_SHARE * (fall[:, 1:] + free.abs())
-            scale = scale / (1.0 + 2.0 * (fall[:, :1] + odd) + held)
-            second = scale * free
-        head = [second, bulk - scale * stiffening]
-        rows = max(t.shape[0] for t in (*head, inner))
-        parts = [*head, scale * outer, torch.exp(bias), *inner.unbind(dim=1)]
-        return torch.cat([t.expand(rows, -1) for t in parts], dim=1)
+        scale = bulk if self.encoder.second == "none" else shear
+        shapes = self.plan.shapes()
+        free = self.second.reshape(-1, 1) if "second" in shapes else torch.zeros_like(outer[:, :1])
+        square = softplus(self.square.reshape(-1, 1)) if "square" in shapes else torch.zeros_like(free)
+        square = scale * square
+        if self.plan.convex:
+            carried, curve = self._carried(outer, bias, inner)
+            if self.encoder.second == "even":
+                carried = torch.cat([carried[:, :1], carried[:, 1:] + softplus(free)], dim=1)
+            # So small that what is left of both moduli for the head is positive.
+            scale = scale / (1.0 + 2.0 * carried.sum(dim=1, keepdim=True) + curve * scale / bulk)
+            free = carried[:, 1:] if self.encoder.second == "even" else torch.zeros_like(free)
+        return self.assemble(shear, bulk, scale * free, square, scale * outer)
 
-    def _falls(self, outer: Tensor, bias: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
-        """How far units can pull down the slopes in z[0] and z[1], (r, 2), and the free part of the second, (r, 1)."""
-        low = torch.sigmoid(bias)[:, None]
-        pull = outer[:, None] * inner[:, :2]
-        fall = (pull.clamp(min=0.0) * low + (-pull).clamp(min=0.0) * (1.0 - low)).sum(dim=2)
-        if self.encoder.second == "fibre":
-            return fall, fall[:, :1]
-        if self.encoder.second == "none":
-            return torch.zeros_like(fall), fall[:, :1]
-        free = self.second.reshape(-1, 1)
-        if self.encoder.second == "even":
-            return fall, softplus(free)
-        either = (pull.abs() * torch.maximum(low, 1.0 - low)).sum(dim=2)
-        return torch.cat([fall[:, :1], either[:, 1:]], dim=1), free
+    def assemble(self, shear: Tensor, bulk: Tensor, second: Tensor, square: Tensor, outer: Tensor) -> Tensor:
+        """Columns of theta, linear in all arguments [Pa], at the present inner weights and biases.
 
-    def take(self, first: float, second: float, volume: float, outer: Tensor) -> tuple[float, float, float]:
-        """Set outer weights from a fit that is linear in them, the inner weights and biases as they are.
-
-        psi = first z[0] + second z[1] + volume U(z[2]) + sum_i outer_i g_i(w_i . z): see `unit_energy`. Where the units
-        would turn a slope negative or soften what must stay stiff, all of them are made smaller by one share; the
-        moduli at rest remain those of the fit.
+        What the units add to the bulk modulus at rest is taken off again: of the volume's own energy where the law is
+        convex, else by a term that grows more slowly than any other, so that outer weights may be anything.
 
         Args:
-            first, second, volume: coefficients [Pa] of the head.
-            outer: coefficients [Pa] of the units, (hidden,).
+            shear, bulk: moduli at rest, (n, 1).
+            second: coefficient of z[1], (n, 1).
+            square: coefficient of z[0]^2/2, (n, 1).
+            outer: coefficients of the units, (n, hidden).
+        """
+        _, bias, inner = self.units()
+        _, curve = self._carried(outer, bias, inner)
+        off = curve if not self.plan.convex else 0.0 * curve
+        parts = [second, bulk - (curve - off), square, off, outer, torch.exp(bias), *inner.unbind(dim=1)]
+        rows = max(t.shape[0] for t in (shear, *parts))
+        return torch.cat([t.expand(rows, -1) for t in parts], dim=1)
+
+    def _carried(self, outer: Tensor, bias: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
+        """What units have at rest: slopes in z[0] and z[1], (r, 2), before the tangent is taken off, and the curvature
+        in z[2], (r, 1).
+        """
+        low = torch.sigmoid(bias)
+        slopes = (outer[:, None] * inner[:, :2] * low[:, None]).sum(dim=2)
+        return slopes, (outer * inner[:, 2] ** 2 * low * (1.0 - low)).sum(dim=1, keepdim=True)
+
+    def take(self, shear: float, bulk: float, second: float, square: float, outer: Tensor) -> float:
+        """Set weights from a fit that is linear in them: the arguments of `assemble`, one row of each [Pa].
+
+        The moduli are to be given to the material. Weights of a convex energy must not be negative; where the units
+        then carry more than the moduli, all of them are made smaller by one share.
 
         Returns:
-            Shear and bulk modulus [Pa] of the fit, to be given to the material, and the share of the units that is
-            left.
+            That share, 1 where nothing had to give.
 
         Raises:
-            InputError: a modulus that is not positive, a negative unit of a convex energy, or an energy with a fibre.
+            InputError: a modulus that is not positive, or a negative unit of a convex energy.
         """
-        if self.encoder.second == "fibre":
-            raise InputError("linear fits become weights for energies without a fibre only.")
-        _, bias, inner = self.units()
-        outer = outer.detach().double().reshape(1, -1)
-        if self.plan.convex and bool((outer < 0).any()):
-            raise InputError(
-                f"outer: {float(outer.min()):g} Pa is negative, and this energy is convex; fit it with bounds."
-            )
-        fall, _ = self._falls(outer, bias, inner)
-        low = torch.sigmoid(bias)
-        stiffening = float((outer * inner[:, 2] ** 2 * low * (1.0 - low)).sum())
-        kind = self.encoder.second
-        bulk = volume + stiffening
-        shear = {"even": 2.0 * (first + second), "odd": 2.0 * first, "none": bulk}[kind]
-        if not (shear > 0.0 and bulk > 0.0):
+        kind, shapes = self.encoder.second, self.plan.shapes()
+        scale = bulk if kind == "none" else shear
+        if not (scale > 0.0 and bulk > 0.0):
             raise InputError(f"the fit has a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest.")
-        pull, other = float(fall[0, 0]), float(fall[0, 1])
-        need = max(stiffening, 0.0) * shear / bulk + 2.0 * pull
-        least = SMALLEST_SCALE * shear
-        if kind == "even":
-            second = min(max(second, 0.0), 0.5 * shear - least)
-            room = shear - 2.0 * second - least
-            share = min(1.0, room / need if need > 0 else 1.0, second / other if other > second else 1.0)
-            scale = shear - 2.0 * second - share * need
-            free = _softplus_raw(torch.tensor((second - share * other) / scale, dtype=torch.float64))
-        else:
-            need += 2.0 * _ODD_SHARE * other
-            room = shear - least - 2.0 * _ODD_SHARE * abs(second)
-            share = min(1.0, max(room, 0.0) / need if need > 0 else 1.0)
-            scale = max(shear - 2.0 * _ODD_SHARE * abs(second) - share * need, least)
-            free = torch.tensor(second / scale, dtype=torch.float64)
+        outer, share, free = outer.detach().double().reshape(1, -1), 1.0, second / scale
+        square /= scale
+        if self.plan.convex:
+            if bool((outer < 0).any()):
+                least = f"{float(outer.min()):g} Pa"
+                raise InputError(f"outer: {least} is negative, and this energy is convex; fit it with bounds.")
+            _, bias, inner = self.units()
+            carried, curve = self._carried(outer, bias, inner)
+            first, other = carried[0].tolist()
+            need, room = 2.0 * first + float(curve) * scale / bulk, (1.0 - SMALLEST_SCALE) * scale
+            if kind == "even":
+                second = min(max(second, 0.0), 0.5 * room)
+                room -= 2.0 * second
+                share = min(1.0, second / other) if other > second else 1.0
+            else:
+                need += 2.0 * other
+            share = min(share, room / need) if need > room else share
+            scale = room + SMALLEST_SCALE * scale - share * need
+            free = (second - share * other) / scale
         relative = share * outer[0] / scale
         with torch.no_grad():
             self.outer.copy_(_softplus_raw(relative) if self.plan.convex else relative)
-            if "second" in self.plan.shapes():
-                self.second.copy_(free)
-        return (0.0 if kind == "none" else shear), bulk, share
+            if "second" in shapes:
+                value = torch.tensor(free, dtype=torch.float64)
+                self.second.copy_(_softplus_raw(value) if self.plan.convex else value)
+            if "square" in shapes:
+                self.square.copy_(_softplus_raw(torch.tensor(square, dtype=torch.float64)))
+        return share
 
 
 def _softplus_raw(value: Tensor) -> Tensor:
