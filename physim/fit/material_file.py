@@ -19,7 +19,8 @@ from physim.scene.weights_file import ENDING, write_weights
 def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]:
     """Write every material with a fitted parameter: `material.yaml`, or `material_<name>.yaml` if several.
 
-    The weights of a learned law lie beside it, under the same name with another ending.
+    The weights of a learned law lie beside it, under the same name with another ending; those of a viscous or
+    inelastic law are named for it, `material_inelastic.safetensors`.
     The values are the fitted ones, with units; `intervals` holds the ends of their intervals. Where the scene assumes
     numbers, these intervals hold what that adds; `noise alone` in it has those without, and `assumed` the standard
     deviations.
@@ -37,8 +38,11 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
         combined = {e.name.removeprefix(prefix): e for e in result.uncertainty.combined if e.name.startswith(prefix)}
         assumed = {a.name: quantity(a.sd, a.dimension) for a in result.assumptions}
         spec = scene.materials[name]
-        if spec.network is not None:
-            write_weights(path.with_suffix(ENDING), spec.network.module)
+        weights = {}
+        for part, own in (("law", spec.network), *spec.networks.items()):
+            if own is not None:
+                weights[part] = f"{path.stem}{'' if part == 'law' else f'_{part}'}{ENDING}"
+                write_weights(folder / weights[part], own.module)
         text = material_yaml(
             scene,
             spec,
@@ -46,7 +50,7 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
             level=result.level,
             combined=combined,
             assumed=assumed,
-            weights=path.with_suffix(ENDING).name,
+            weights=weights,
         )
         write_atomic(path, text)
         paths.append(path)
@@ -61,7 +65,7 @@ def material_yaml(
     level: float,
     combined: dict[str, Estimate] | None = None,
     assumed: dict[str, str | float] | None = None,
-    weights: str | None = None,
+    weights: dict[str, str] | None = None,
 ) -> str:
     """One material as YAML text.
 
@@ -72,7 +76,7 @@ def material_yaml(
         level: probability of the intervals.
         combined: the values with intervals that hold what is assumed, by key.
         assumed: standard deviations of the assumed numbers, by name.
-        weights: file beside it that holds the weights of a learned law.
+        weights: files beside it that hold the weights of learned laws, by `law`, `viscous` or `inelastic`.
     """
     records = ", ".join([*scene.spec.data] or ["its records"])
     data: dict[str, Any] = {
@@ -80,8 +84,9 @@ def material_yaml(
         "source": f"physim fit {scene.file.name}, data: {records}; intervals hold {100 * level:g} %",
         "law": spec.law,
     }
-    if spec.network is not None:
-        data["network"] = {"file": weights}
+    files = weights or {}
+    if "law" in files:
+        data["network"] = {"file": files["law"]}
     if spec.fibre is not None:
         data["fibre"] = list(spec.fibre)
     density = estimates.get("density")
@@ -91,7 +96,7 @@ def material_yaml(
         data["density"] = _written(spec.density, "kg/m^3")
     for part, law in (("viscous", spec.viscous), ("inelastic", spec.inelastic)):
         if law is not None:
-            data[part] = {"law": law}
+            data[part] = {"law": law} | ({"network": {"file": files[part]}} if part in files else {})
     for key, value in spec.values.items():
         number = estimates[key].value if key in estimates else value
         part, _, name = key.rpartition(".")

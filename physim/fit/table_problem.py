@@ -110,7 +110,7 @@ class TableProblem(Problem):
         }
         every = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in self._values[name].items()} | fitted
         bare = {k.rpartition(".")[2]: v for k, v in every.items()}
-        return theta_columns(material.laws, bare, material.network)
+        return theta_columns(material.laws, bare, material.networks)
 
 
 def _read(scene: Scene, name: str, part: TablePart) -> StressTest:

@@ -1,6 +1,6 @@
 """Compositions of laws: elastic, plus viscous, plus inelastic, as one Warp function and one torch function.
 
-theta holds the elastic columns, then the viscous, then the inelastic ones.
+theta holds the elastic columns, then the viscous, then the inelastic ones: of each law the named ones, then weights.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any
 
 import warp as wp
 
-from physim.errors import InputError
-from physim.laws.core import FIBRE, ElasticLaw, InelasticLaw, ViscousLaw
+from physim.errors import InputError, nearest
+from physim.laws.core import FIBRE, ElasticLaw, InelasticLaw, Network, ViscousLaw
 from physim.laws.parameters import Param
 from physim.numeric import Numeric, Precision, Word, history, mat33, params, real, rebind
 
 # Bound in the sources below: the laws, and the columns of theta that each reads.
 elastic = viscous = inelastic = overstress = Word
+# In the order of their columns.
+KINDS = ("elastic", "viscous", "inelastic")
 E0 = E1 = V0 = V1 = I0 = I1 = 0
 
 
@@ -68,8 +70,7 @@ def _keep(F_trial: mat33, h: history, f: mat33, theta: params, dt: real):
 
 def width_of(law: ElasticLaw | ViscousLaw | InelasticLaw) -> int:
     """Number of columns of theta that a law reads."""
-    network = law.network if isinstance(law, ElasticLaw) else None
-    return len(law.params) + (network.size if network else 0)
+    return len(law.params) + (law.network.size if law.network else 0)
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,21 @@ class Composition:
         pairs = zip(self.laws, starts, strict=True)
         return {p.name: start + i for law, start in pairs for i, p in enumerate(law.params)}
 
-    def network_columns(self) -> tuple[int, int]:
-        """Half-open range of theta that holds the weights of the elastic law; empty without."""
-        start = len(self.elastic.params)
-        return start, width_of(self.elastic)
+    def network_columns(self, kind: str = "elastic") -> tuple[int, int]:
+        """Half-open range of theta that holds the weights of the elastic, viscous or inelastic law; empty without."""
+        at = 0
+        for name, law in zip(KINDS, self._parts, strict=True):
+            named, width = (len(law.params), width_of(law)) if law else (0, 0)
+            if name == kind:
+                return at + named, at + width
+            at += width
+        raise InputError(f"'{kind}' is no kind of law.{nearest(kind, KINDS)}")
+
+    @property
+    def networks(self) -> tuple[Network | None, Network | None, Network | None]:
+        """Weights of the elastic, viscous and inelastic law; None for a closed form."""
+        elastic, viscous, inelastic = (law.network if law else None for law in self._parts)
+        return elastic, viscous, inelastic
 
     @property
     def _parts(self) -> tuple[ElasticLaw | ViscousLaw | InelasticLaw | None, ...]:

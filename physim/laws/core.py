@@ -71,6 +71,7 @@ class ViscousLaw:
 
     Attributes:
         kirchhoff: `(F, L, theta) -> tau [Pa]`.
+        network: as for an elastic law.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ViscousLaw:
     kirchhoff: Numeric
     cite: str
     summary: str
+    network: Network | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,7 @@ class InelasticLaw:
         at_most: pairs (a, b) of parameters of which a must not exceed b.
         plane: the map holds for motion in the x-y plane only.
         forgets_shape: F keeps its volume only, so the elastic law must be a fluid's.
+        network: as for an elastic law.
     """
 
     name: str
@@ -110,6 +113,7 @@ class InelasticLaw:
     at_most: tuple[tuple[str, str], ...] = ()
     plane: bool = False
     forgets_shape: bool = False
+    network: Network | None = None
 
 
 Law = ElasticLaw | ViscousLaw | InelasticLaw

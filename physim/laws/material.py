@@ -16,6 +16,8 @@ from physim.laws.native import native_values, theta_columns, user_table
 from physim.laws.parameters import ELASTIC_CONSTANTS, Param
 from physim.numeric import Precision
 
+NETWORKS = ("network", "viscous_network", "inelastic_network")
+
 
 class Material(nn.Module):
     """An elastic law, optionally with a viscous and an inelastic one, and values for their parameters.
@@ -31,11 +33,15 @@ class Material(nn.Module):
         rho0: reference density [kg/m^3].
         values: parameter values [SI], numbers or float tensors of shape (n,) for one value per particle.
         network: weights of a learned elastic law, from `law.network.make(seed)`; those of seed 0 unless given.
+        viscous_network: weights of a learned viscous law.
+        inelastic_network: weights of a learned inelastic law.
         fibre: direction of the fibres at rest of a law that has them, (3,), or (n, 3) for one per particle; x unless
             given.
 
     Attributes:
-        network: module of the weights, or None; its own `columns(named)` are columns of theta.
+        network: module of the elastic law's weights, or None; its own `columns(named)` are columns of theta.
+        viscous_network: that of the viscous law.
+        inelastic_network: that of the inelastic law.
 
     Raises:
         InputError: unknown law or parameter, a missing or impossible value, or weights of another law.
@@ -48,6 +54,8 @@ class Material(nn.Module):
 
     fibre: Any
     network: Any
+    viscous_network: Any
+    inelastic_network: Any
 
     def __init__(
         self,
@@ -58,6 +66,8 @@ class Material(nn.Module):
         rho0: float,
         values: dict[str, Any] | None = None,
         network: nn.Module | None = None,
+        viscous_network: nn.Module | None = None,
+        inelastic_network: nn.Module | None = None,
         fibre: Any = None,
     ) -> None:
         super().__init__()
@@ -78,12 +88,15 @@ class Material(nn.Module):
         self._check_together(given)
         for name, param in self.table.items():
             self._put(param, given[name])
-        wanted = self.elastic.network
-        if network is None and wanted is not None:
-            network = wanted.make(0)
-        if getattr(network, "plan", None) != wanted:
-            raise InputError(f"{self.composition}: these weights are not of this law; make them by law.network.make.")
-        self.network = network
+        modules = (network, viscous_network, inelastic_network)
+        for name, wanted, module in zip(NETWORKS, self.laws.networks, modules, strict=True):
+            if module is None and wanted is not None:
+                module = wanted.make(0)
+            if getattr(module, "plan", None) != wanted:
+                raise InputError(
+                    f"{self.composition}: the weights in {name} are not of this law; make them by law.network.make."
+                )
+            setattr(self, name, module)
         self.register_buffer("fibre", self._direction(fibre))
 
     def _direction(self, fibre: Any) -> Tensor | None:
@@ -222,14 +235,15 @@ class Material(nn.Module):
             self._put(self.table[name], value)
 
     def free(self, *names: str) -> None:
-        """Let gradients flow to these parameters; "network" stands for all weights of a learned law.
+        """Let gradients flow to these parameters; "network" stands for all weights of a learned elastic law,
+        "viscous_network" and "inelastic_network" for those of the others.
 
         Raises:
             InputError: unknown name, or a value at its bound, which has no finite raw value to start from.
         """
         for name in names:
-            if name == "network" and self.network is not None:
-                self.network.requires_grad_(True)
+            if name in self._learned:
+                self._learned[name].requires_grad_(True)
                 continue
             param = self._named(name)
             if name in self._fixed:
@@ -241,12 +255,22 @@ class Material(nn.Module):
 
     def freeze(self, *names: str) -> None:
         """Stop gradients to these parameters, or to all."""
-        if self.network is not None and (not names or "network" in names):
-            self.network.requires_grad_(False)
-        for name in [n for n in names or tuple(self.raw) if n != "network" or self.network is None]:
+        for name in names or (*self.raw, *self._learned):
+            if name in self._learned:
+                self._learned[name].requires_grad_(False)
+                continue
             self._named(name)
             if name in self.raw:
                 self.raw[name].requires_grad_(False)
+
+    @property
+    def networks(self) -> tuple[Any, Any, Any]:
+        """Modules of the elastic, viscous and inelastic law's weights; None for a closed form."""
+        return self.network, self.viscous_network, self.inelastic_network
+
+    @property
+    def _learned(self) -> dict[str, nn.Module]:
+        return {name: module for name, module in zip(NETWORKS, self.networks, strict=True) if module is not None}
 
     def _named(self, name: str) -> Param:
         if name not in self.table:
@@ -261,7 +285,7 @@ class Material(nn.Module):
 
     def theta(self) -> Tensor:
         """Native parameters [SI] and the network's columns, (1, k), or (n, k) where a value is given per particle."""
-        return theta_columns(self.laws, self.values(), self.network)
+        return theta_columns(self.laws, self.values(), self.networks)
 
     def rest_history(self, n: int) -> Tensor:
         """History of n undeformed particles, (n, k)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,15 +59,21 @@ def native_values(laws: Composition, values: dict[str, Tensor]) -> list[Tensor]:
     return [native[n] for n in laws.names]
 
 
-def theta_columns(laws: Composition, values: dict[str, Tensor], network: Any) -> Tensor:
-    """Columns of theta (n, k) from user-facing values [SI]: those of a network follow its law's named ones."""
+def theta_columns(laws: Composition, values: dict[str, Tensor], networks: Sequence[Any]) -> Tensor:
+    """Columns of theta (n, k) from user-facing values [SI]: those of a network follow its law's named ones.
+
+    Args:
+        laws: whose columns they are.
+        values: by user-facing name.
+        networks: weights of the elastic, viscous and inelastic law, None for a closed form.
+    """
     native = native_values(laws, values)
     named = torch.broadcast_tensors(*native) if native else [torch.zeros((), dtype=torch.float64)]
     theta = torch.stack([c.reshape(-1) for c in named], dim=1)
-    if network is None:
-        return theta
-    own = len(laws.elastic.params)
-    weights = network.columns(theta[:, :own])
-    rows = max(theta.shape[0], weights.shape[0])
-    theta, weights = theta.expand(rows, -1), weights.expand(rows, -1)
-    return torch.cat([theta[:, :own], weights, theta[:, own:]], dim=1)
+    parts, at = [], 0
+    for law, network in zip((laws.elastic, laws.viscous, laws.inelastic), networks, strict=True):
+        own = theta[:, at : at + len(law.params)] if law else theta[:, :0]
+        parts += [own] if network is None else [own, network.columns(own)]
+        at += own.shape[1]
+    rows = max(p.shape[0] for p in parts)
+    return torch.cat([p.expand(rows, -1) for p in parts], dim=1) if at else theta

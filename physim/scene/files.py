@@ -6,6 +6,7 @@ from typing import Any
 
 from physim.errors import InputError
 from physim.scene.document import Key
+from physim.scene.law_tables import ADDED
 from physim.scene.paths import resolve
 from physim.scene.problems import Findings
 
@@ -33,8 +34,9 @@ def resolve_files(findings: Findings) -> None:
 
     materials = document.data.get("materials")
     for entry in materials.values() if isinstance(materials, dict) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("network"), str):
-            # `network: jelly.safetensors` is short for `network: {file: jelly.safetensors}`.
-            entry["network"] = {"file": entry["network"]}
+        for law in (entry, *(entry.get(part) for part in ADDED)) if isinstance(entry, dict) else ():
+            if isinstance(law, dict) and isinstance(law.get("network"), str):
+                # `network: jelly.safetensors` is short for `network: {file: jelly.safetensors}`.
+                law["network"] = {"file": law["network"]}
     for section in SECTIONS:
         visit(document.data.get(section), (section,))

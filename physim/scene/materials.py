@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Keys of a material that are not parameters of its law.
 FIXED = ("law", "network", "fibre", "density", "viscous", "inelastic", "title", "source", "valid", "intervals")
+FIXED_ADDED = ("law", "network")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class MaterialSpec:
         density: [kg/m^3], or None.
         values: parameters [SI] by key: `E`, `viscous.viscosity`, `inelastic.yield_stress`.
         params: what each key measures, and its bounds.
-        network: weights of a learned law, or None.
+        network: weights of a learned elastic law, or None.
+        networks: those of learned laws that are added, by `viscous` or `inelastic`.
         fibre: direction of its fibres at rest, or None.
     """
 
@@ -55,6 +57,7 @@ class MaterialSpec:
     params: dict[str, ParamSpec] = field(default_factory=dict)
     network: NetworkSpec | None = None
     fibre: tuple[float, ...] | None = None
+    networks: dict[str, NetworkSpec] = field(default_factory=dict)
 
     def of(self, part: str) -> dict[str, float]:
         """Values [SI] of `law`, `viscous` or `inelastic`, by that law's own names."""
@@ -73,10 +76,18 @@ def make_material(spec: MaterialSpec) -> Material:
 
     values = {k.rpartition(".")[2]: v for k, v in spec.values.items()}
     rho0 = spec.density if spec.density is not None else 1000.0
-    own = spec.network
-    law = spec.law if own is None else own.law(spec.law)
-    network = None if own is None else own.weights()
-    return Material(law, spec.viscous, spec.inelastic, rho0=rho0, values=values, network=network, fibre=spec.fibre)
+    parts = ((spec.law, spec.network), *((getattr(spec, part), spec.networks.get(part)) for part in ADDED))
+    laws = [name if own is None else own.law(name) for name, own in parts]
+    network, viscous, inelastic = (None if own is None else own.weights() for _, own in parts)
+    return Material(
+        *laws,
+        rho0=rho0,
+        values=values,
+        network=network,
+        viscous_network=viscous,
+        inelastic_network=inelastic,
+        fibre=spec.fibre,
+    )
 
 
 def read_materials(findings: Findings) -> dict[str, MaterialSpec]:
@@ -114,6 +125,7 @@ class _Reader:
         self.path, self.entry, self.findings = path, entry, findings
         self.values: dict[str, float] = {}
         self.params: dict[str, ParamSpec] = {}
+        self.networks: dict[str, NetworkSpec] = {}
 
     def material(self, name: str) -> MaterialSpec | None:
         """The material, or None."""
@@ -133,8 +145,9 @@ class _Reader:
         if len(self.findings.problems) > before:
             return None
         viscous, inelastic = added.get("viscous"), added.get("inelastic")
+        law_name, networks = str(self.entry["law"]), self.networks
         spec = MaterialSpec(
-            name, str(self.entry["law"]), viscous, inelastic, density, self.values, self.params, network, fibre
+            name, law_name, viscous, inelastic, density, self.values, self.params, network, fibre, networks
         )
         try:
             make_material(spec)
@@ -173,7 +186,10 @@ class _Reader:
         law = self.law(part, path, given)
         if law is None:
             return None
-        self.parameters(path, f"{part}.", law, {k: v for k, v in given.items() if k != "law"})
+        network = read_network(law.name, given.get("network"), (*path, "network"), self.findings)
+        if network is not None:
+            self.networks[part] = network
+        self.parameters(path, f"{part}.", law, {k: v for k, v in given.items() if k not in FIXED_ADDED})
         return law.name
 
     def law(self, part: str, path: Key, entry: dict[str, Any]) -> Any:
@@ -204,7 +220,7 @@ class _Reader:
             if key in table:
                 self.one(path, prefix, table[key], value)
                 continue
-            hint = nearest(key, [*table, *(FIXED if not prefix else ("law",))])
+            hint = nearest(key, [*table, *(FIXED_ADDED if prefix else FIXED)])
             rest = f" Parameters of {law.name}: {', '.join(table) or 'none'}."
             self.findings.add((*path, key), f"unknown key '{key}'.{hint if 'Did you' in hint else ''}{rest}")
         self.missing(path, prefix, law, given)

@@ -1,4 +1,4 @@
-"""The `network` of a material: sizes and a seed, or a file of weights."""
+"""The `network` of a law in a material: sizes and a seed, or a file of weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from physim.scene.weights_file import read_weights
 if TYPE_CHECKING:
     from torch import nn
 
-    from physim.laws import ElasticLaw
-
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
@@ -31,7 +29,7 @@ class NetworkSpec:
     module: nn.Module
     file: Path | None = None
 
-    def law(self, family: str) -> ElasticLaw:
+    def law(self, family: str) -> Any:
         """The law of this size."""
         from physim.laws.neural import learned_law
 
@@ -47,12 +45,14 @@ class NetworkSpec:
 
 
 def read_network(law: str, given: Any, path: Key, findings: Findings) -> NetworkSpec | None:
-    """The network of a material's law; None for a law without, or where something is wrong and noted."""
-    from physim.laws.neural import FAMILIES, family_options, learned_law
+    """The network of one of a material's laws; None for a law without, or where something is wrong and noted."""
+    from physim.laws import LAWS
+    from physim.laws.neural import FAMILIES, families_of, family_options, learned_law
 
     if law not in FAMILIES:
         if given is not None:
-            findings.add(path, f"'{law}' has no network. Laws that have one: {', '.join(sorted(FAMILIES))}")
+            some = ", ".join(sorted(families_of(type(LAWS[law]))))
+            findings.add(path, f"'{law}' has no network. Laws that have one: {some or 'none'}")
         return None
     given = {} if given is None else given
     if not isinstance(given, dict):

@@ -19,10 +19,10 @@ def scene_schema() -> dict[str, Any]:
     properties |= _parameters("law")
     properties["law"] = {"enum": law_names("law"), "description": "Elastic law, or equation of state of a fluid."}
     properties["include"] = {"type": "string", "description": "A shipped material, or a .yaml file beside the scene."}
-    properties["network"] = _network()
+    properties["network"] = _network("law")
     for part in ADDED:
         names = law_names(part)
-        entry = {"law": {"enum": names}, **_parameters(part)}
+        entry = {"law": {"enum": names}, "network": _network(part), **_parameters(part)}
         inner = {"type": "object", "properties": entry, "required": ["law"], "additionalProperties": False}
         properties[part] = {"anyOf": [{"enum": names}, inner], "description": f"The {part} law that is added."}
     material["additionalProperties"] = False
@@ -39,14 +39,14 @@ def scene_schema() -> dict[str, Any]:
     return {"$schema": DIALECT, "title": "physim scene", **{k: v for k, v in schema.items() if k != "title"}}
 
 
-def _network() -> dict[str, Any]:
+def _network(part: str) -> dict[str, Any]:
     """Weights of a learned law: a file, or the sizes of the law and a seed."""
-    from physim.laws.neural import FAMILIES, family_options
+    from physim.laws.neural import families_of, family_options
 
     words = {str: "string", int: "integer", bool: "boolean"}
     options = {
         name: {"type": words[type(option.default)], "description": f"Of {family}; {option.default} unless given."}
-        for family in FAMILIES
+        for family in families_of(kind_of(part))
         for name, option in family_options(family).items()
     }
     file = {"type": "string", "description": "A .safetensors file beside the scene."}

@@ -7,15 +7,24 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from physim.errors import InputError, nearest
-from physim.laws.core import ElasticLaw
+from physim.laws.core import LAWS, ElasticLaw, Law
 from physim.laws.neural.cann import TermPlan, cann
 from physim.laws.neural.energy import neural_energy
+from physim.laws.neural.plastic import PlasticPlan, neural_plastic
+from physim.laws.neural.viscous import ViscousPlan, neural_viscous
 from physim.laws.neural.weights import UnitPlan
 
-FAMILIES: dict[str, tuple[Callable[..., ElasticLaw], Any]] = {
+FAMILIES: dict[str, tuple[Callable[..., Law], Any]] = {
     "neural_energy": (neural_energy, UnitPlan),
     "cann": (cann, TermPlan),
+    "neural_viscous": (neural_viscous, ViscousPlan),
+    "neural_plastic": (neural_plastic, PlasticPlan),
 }
+
+
+def families_of(kind: type = ElasticLaw) -> list[str]:
+    """Names of the learned laws of one kind."""
+    return [name for name in FAMILIES if isinstance(LAWS[name], kind)]
 
 
 def family_options(family: str) -> dict[str, Field]:
@@ -23,7 +32,7 @@ def family_options(family: str) -> dict[str, Field]:
     return {f.name: f for f in fields(FAMILIES[family][1])}
 
 
-def learned_law(family: str, options: dict[str, Any]) -> ElasticLaw:
+def learned_law(family: str, options: dict[str, Any]) -> Any:
     """The law of a family with these options; defaults for the rest.
 
     Raises:
