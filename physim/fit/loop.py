@@ -17,7 +17,7 @@ from physim.errors import FitError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.problem import Problem
 from physim.fit.stage import Stage
-from physim.fit.track import StartResult, Track, Walk
+from physim.fit.attempt import Attempt, StartResult, Walk
 from physim.parallel import ALONE, Ranks
 
 
@@ -26,29 +26,29 @@ class Position:
     """How far a fit has come; all of it goes into a checkpoint.
 
     Attributes:
-        tracks: how far each start has come.
+        attempts: how far each start has come.
     """
 
-    tracks: list[Track]
+    attempts: list[Attempt]
 
     @property
     def finished(self) -> list[StartResult]:
         """Where the starts that are done have ended, in their order."""
-        return [t.result for t in self.tracks if t.result is not None]
+        return [t.result for t in self.attempts if t.result is not None]
 
     @property
     def history(self) -> list[dict[str, Any]]:
         """One record per iteration, start by start."""
-        return [record for t in self.tracks for record in t.history]
+        return [record for t in self.attempts for record in t.history]
 
     def tree(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"tracks": [{**t.state(), "history": t.history} for t in self.tracks]}
+        return {"attempts": [{**t.state(), "history": t.history} for t in self.attempts]}
 
     @staticmethod
     def of(tree: dict[str, Any]) -> Position:
         """From a checkpoint."""
-        return Position([Track.of(t) for t in tree["tracks"]])
+        return Position([Attempt.of(t) for t in tree["attempts"]])
 
 
 def run_fit(
@@ -86,7 +86,7 @@ def run_fit(
     """
     key = dict(key or {})
     tree = ranks.from_first(lambda: _restored(store, key) if resume and store is not None else None)
-    position = Position.of(tree) if tree else Position([Track(i, z.clone(), z.clone()) for i, z in enumerate(starts)])
+    position = Position.of(tree) if tree else Position([Attempt(i, z.clone(), z.clone()) for i, z in enumerate(starts)])
 
     def told(records: Sequence[dict[str, Any]]) -> None:
         if store is not None:
@@ -95,7 +95,7 @@ def run_fit(
             for record in records:
                 listen(record)
 
-    while waiting := [t for t in position.tracks if t.result is None]:
+    while waiting := [t for t in position.attempts if t.result is None]:
         # Groups are formed anew when one of them would have nothing left to do.
         with ranks.split(ranks.groups(len(waiting))) as (mine, group):
             count = ranks.size // group.size
@@ -104,7 +104,7 @@ def run_fit(
             while len(walks) == count:
                 records = _iterate(position, walks[mine], ranks, group)
                 ranks.from_first(lambda records=records: told(records))
-                going = [w if w.track.result is None else None for w in walks]
+                going = [w if w.attempt.result is None else None for w in walks]
                 walks = [
                     w or Walk(problem, stages, waiting.pop(0), threads=threads, ranks=group)
                     for w in going
@@ -126,14 +126,14 @@ def _iterate(position: Position, walk: Walk, ranks: Ranks, group: Ranks) -> list
     def step() -> tuple[dict[str, Any], dict[str, Any] | None] | None:
         record = walk.step()
         # What the group's first rank has rounded holds for all.
-        return (walk.track.state(), record) if group.first else None
+        return (walk.attempt.state(), record) if group.first else None
 
     found = [f for f in ranks.gather(step) if f is not None]
     for state, record in found:
-        track = position.tracks[state["start"]]
-        track.take(state)
+        attempt = position.attempts[state["start"]]
+        attempt.take(state)
         if record is not None:
-            track.history.append(record)
+            attempt.history.append(record)
     if not group.first:
         walk.renew()
     return [record for _, record in found if record is not None]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,6 +83,7 @@ class Material(nn.Module):
         self.rho0 = float(rho0)
         given = dict(values or {})
         self.table = user_table(self.laws, given)
+        self._held: Tensor | None = None
         self.raw = nn.ParameterDict()
         self._fixed: list[str] = []
         for name, param in self.table.items():
@@ -285,7 +288,18 @@ class Material(nn.Module):
 
     def theta(self) -> Tensor:
         """Native parameters [SI] and the network's columns, (1, k), or (n, k) where a value is given per particle."""
+        if self._held is not None:
+            return self._held
         return theta_columns(self.laws, self.values(), self.networks)
+
+    @contextmanager
+    def held(self, theta: Tensor) -> Iterator[None]:
+        """Let `theta()` be these columns, (n, k), for a while: one row per world, say."""
+        before, self._held = self._held, theta
+        try:
+            yield
+        finally:
+            self._held = before
 
     def rest_history(self, n: int) -> Tensor:
         """History of n undeformed particles, (n, k)."""

@@ -108,6 +108,17 @@ def shear_and_bulk(values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return _PAIRS[frozenset(values)](**values)
 
 
+def elastic_constant(name: str, shear: float, bulk: float) -> float:
+    """One elastic constant from the shear and the bulk modulus [Pa]."""
+    return {
+        "mu": shear,
+        "bulk_modulus": bulk,
+        "lam": bulk - 2.0 * shear / 3.0,
+        "E": 9.0 * bulk * shear / (3.0 * bulk + shear),
+        "nu": (3.0 * bulk - 2.0 * shear) / (6.0 * bulk + 2.0 * shear),
+    }[name]
+
+
 def lame(E: float, nu: float) -> tuple[float, float]:
     """Lame constants (mu, lam) [Pa] of Young's modulus E [Pa] and Poisson's ratio nu."""
     return E / (2 * (1 + nu)), E * nu / ((1 + nu) * (1 - 2 * nu))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +95,11 @@ class SolverMPM:
         self._workspaces: dict[tuple, Workspace] = {}
         self._bound: dict[int, Bound] = {}
         self._counted: tuple[weakref.ref[Tensor] | None, int, int] = (None, 0, 0)
+
+    def of_worlds(self, worlds: int, *, drop_failed: bool = False) -> SolverMPM:
+        """The same solver for another number of copies of the model; this one must have one."""
+        options: dict[str, Any] = {"threads": self.threads, "graphs": self.graphs, **self._options}
+        return SolverMPM(self.model, self._x, self._v, worlds=worlds, drop_failed=drop_failed, **options)
 
     def initial_state(self) -> ParticleState:
         """Undeformed particles at their initial positions and velocities."""

@@ -36,7 +36,7 @@ class StartResult:
 
 
 @dataclass
-class Track:
+class Attempt:
     """How far one start has come.
 
     Attributes:
@@ -76,67 +76,67 @@ class Track:
         vars(self).update(state | {"result": None if result is None else StartResult(**result)})
 
     @staticmethod
-    def of(tree: dict[str, Any]) -> Track:
+    def of(tree: dict[str, Any]) -> Attempt:
         """From a `state` and a history."""
-        track = Track(tree["start"], tree["begin"], tree["raw"])
-        track.take(tree)
-        return track
+        attempt = Attempt(tree["start"], tree["begin"], tree["raw"])
+        attempt.take(tree)
+        return attempt
 
 
 class Walk:
-    """Moves a track on, one iteration at a time.
+    """Moves an attempt on, one iteration at a time.
 
     Args:
         problem: the forward model.
         stages: done one after the other.
-        track: where to go on from; it is moved.
+        attempt: where to go on from; it is moved.
         threads: runs evaluated at the same time by each rank.
         ranks: who shares the runs.
     """
 
     def __init__(
-        self, problem: Problem, stages: Sequence[Stage], track: Track, *, threads: int = 2, ranks: Ranks = ALONE
+        self, problem: Problem, stages: Sequence[Stage], attempt: Attempt, *, threads: int = 2, ranks: Ranks = ALONE
     ) -> None:
-        self.track = track
+        self.attempt = attempt
         self._problem, self._stages = problem, stages
         self._threads, self._ranks = threads, ranks
         self._at: tuple[Objective, Optimiser] | None = None
 
     def step(self) -> dict[str, Any] | None:
         """One iteration; its record, or None where the start has ended because it cannot be simulated."""
-        track = self.track
+        attempt = self.attempt
         try:
-            record = self._iterate(self._stages[track.stage])
+            record = self._iterate(self._stages[attempt.stage])
         except SimulationError as error:
-            track.result = StartResult(track.begin, track.raw, math.inf, str(error))
+            attempt.result = StartResult(attempt.begin, attempt.raw, math.inf, str(error))
             return None
         return record
 
     def renew(self) -> None:
-        """Go on from where the track has been put meanwhile."""
+        """Go on from where the attempt has been put meanwhile."""
         self._at = None
 
     def _iterate(self, stage: Stage) -> dict[str, Any]:
-        track, space = self.track, self._problem.space
+        attempt, space = self.attempt, self._problem.space
         if self._at is None:
-            objective = Objective(self._problem, stage, track.raw, threads=self._threads, ranks=self._ranks)
+            objective = Objective(self._problem, stage, attempt.raw, threads=self._threads, ranks=self._ranks)
             optimiser = make_optimiser(stage, objective.start())
-            if track.optimiser is not None:
-                optimiser.restore(track.optimiser)
+            if attempt.optimiser is not None:
+                optimiser.restore(attempt.optimiser)
             self._at = objective, optimiser
         objective, optimiser = self._at
         before = objective.evaluations
         report = optimiser.step(objective)
-        track.iteration += 1
-        if report.loss < track.best_loss:
-            track.best_loss, track.best_z = report.loss, report.z
-        track.optimiser = optimiser.state()
+        attempt.iteration += 1
+        if report.loss < attempt.best_loss:
+            attempt.best_loss, attempt.best_z = report.loss, report.z
+        attempt.optimiser = optimiser.state()
         values = space.values(objective.full(report.z)).tolist()
         record = {
-            "start": track.start,
-            "stage": track.stage,
+            "start": attempt.start,
+            "stage": attempt.stage,
             "name": stage.name,
-            "iteration": track.iteration,
+            "iteration": attempt.iteration,
             "iterations": stage.iterations,
             "loss": report.loss,
             "accepted": report.accepted,
@@ -145,20 +145,20 @@ class Walk:
             "note": report.note,
             "values": dict(zip(space.names, values, strict=True)),
         }
-        if report.stop or track.iteration == stage.iterations:
+        if report.stop or attempt.iteration == stage.iterations:
             self._finish(report.stop or "all iterations done", objective)
         return record
 
     def _finish(self, stop: str, objective: Objective) -> None:
         """End the present stage at its best point, and the start if it was the last one."""
-        track, loss = self.track, self.track.best_loss
-        if track.best_z is not None:
-            track.raw = objective.full(track.best_z)
-        track.stop, track.stage, track.iteration = stop, track.stage + 1, 0
-        track.optimiser, track.best_z, track.best_loss = None, None, math.inf
+        attempt, loss = self.attempt, self.attempt.best_loss
+        if attempt.best_z is not None:
+            attempt.raw = objective.full(attempt.best_z)
+        attempt.stop, attempt.stage, attempt.iteration = stop, attempt.stage + 1, 0
+        attempt.optimiser, attempt.best_z, attempt.best_loss = None, None, math.inf
         self._at = None
-        if track.stage == len(self._stages):
-            track.result = StartResult(track.begin, track.raw, loss, stop)
+        if attempt.stage == len(self._stages):
+            attempt.result = StartResult(attempt.begin, attempt.raw, loss, stop)
 
 
 def make_optimiser(stage: Stage, z: Tensor) -> Optimiser:

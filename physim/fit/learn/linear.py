@@ -1,0 +1,197 @@
+"""A first law without a search: the stress is linear in most weights, and so is one short run in the stress.
+
+The momentum balance, tested with the grid's own functions over a short interval, is what a run of a few substeps from an
+observed state integrates: no second differences of positions are taken. Its residuals are linear in the moduli, the outer
+weights and the head's coefficients, at inner weights drawn at random (a random-feature regression; compare EUCLID,
+Flaschel et al. 2021, doi:10.1016/j.cma.2021.113852). How much they are held back is chosen on runs left out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physim.errors import FitError, InputError
+from physim.fit.learn.shooting import Shooting
+from physim.laws.material import Material
+from physim.laws.parameters import elastic_constant
+
+FOLD = 5
+"""One of so many runs is left out of the fit and judges it."""
+RIDGES = tuple(10.0**-k for k in range(1, 13))
+"""Candidates for how much coefficients are held back, relative to what the data say about them on average."""
+STEP = 0.1
+"""Step of the differences, in units of the modulus: residuals are linear but for the length of a run."""
+TOLD = 0.5
+"""Share of a coefficient's prior variance that the motion must take away to count as excited."""
+
+
+@dataclass(frozen=True)
+class LinearStart:
+    """What a linear start found.
+
+    Attributes:
+        shear, bulk: moduli at rest [Pa] (shear is 0 for a fluid).
+        coefficients: by name [Pa]; units are numbered.
+        sd: their standard deviations [Pa], from the residuals left and the ridge.
+        unexcited: names of the coefficients about which the motion says next to nothing.
+        ridge: how much coefficients were held back.
+        misfit, held_out: root mean square of the residuals in units of the noise, of the runs fitted and left out.
+        before: the same for the law before, on the runs left out.
+        kept: share of the units' size that the law's bounds have left (1 unless it is convex).
+    """
+
+    shear: float
+    bulk: float
+    coefficients: dict[str, float]
+    sd: dict[str, float]
+    unexcited: tuple[str, ...]
+    ridge: float
+    misfit: float
+    held_out: float
+    before: float
+    kept: float
+
+
+def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds: int = 2) -> LinearStart:
+    """Fit moduli, head and outer weights of the material's network, and write them into the material.
+
+    Args:
+        shooting: runs of the model whose material is learned.
+        length: intervals of each run; short, so that runs stay linear.
+        most: number of runs.
+        rounds: Gauss-Newton rounds; one is exact for runs of one substep.
+
+    Raises:
+        FitError: every run fails, or the fit has no positive modulus.
+    """
+    layer = _Layer(shooting.material)
+    starts = shooting.motion.starts(length, most)
+    left_out = starts[FOLD // 2 :: FOLD] if len(starts) >= FOLD else starts
+    fitted = [s for s in starts if s not in left_out] or starts
+    q, before = layer.start(), math.nan
+    for done in range(rounds):
+        moved = torch.cat([q[None], q[None] + STEP * torch.eye(len(q), dtype=q.dtype)])
+        values = [shooting.residuals(layer.theta(moved), some, length) for some in (fitted, left_out)]
+        here = [v[0] for v in values]
+        slopes = [(v[1:] - v[0]) / STEP for v in values]
+        if not all(bool(torch.isfinite(v).all()) for v in values):
+            raise FitError("a run of the linear start fails; shorten the interval or start from moduli nearer by.")
+        before = _rms(here[1]) if done == 0 else before
+        q, ridge, covariance = _solve(here, slopes, q, layer)
+    ends = [shooting.residuals(layer.theta(q[None]), some, length)[0] for some in (fitted, left_out)]
+    kept = layer.write(q)
+    sd, told = covariance
+    names = layer.names
+    return LinearStart(
+        shear=float(q[layer.shear] * layer.scale) if layer.shear is not None else 0.0,
+        bulk=float(q[layer.bulk] * layer.scale),
+        coefficients={n: float(v * layer.scale) for n, v in zip(names, q, strict=True)},
+        sd={n: float(v * layer.scale) for n, v in zip(names, sd, strict=True)},
+        unexcited=tuple(n for n, t in zip(names, told, strict=True) if t < TOLD),
+        ridge=ridge,
+        misfit=_rms(ends[0]),
+        held_out=_rms(ends[1]),
+        before=before,
+        kept=kept,
+    )
+
+
+def _solve(
+    here: list[Tensor], slopes: list[Tensor], q: Tensor, layer: _Layer
+) -> tuple[Tensor, float, tuple[Tensor, Tensor]]:
+    """New coefficients, the ridge that predicts the runs left out best, and (sd, share of the prior taken away)."""
+    J, r = slopes[0], here[0]
+    normal, pull = J @ J.T, J @ (r - q @ J)  # of the residual r + (p - q) J at p = 0
+    size = float(normal.diagonal().mean())
+    held = layer.held.to(q)
+    best: tuple[float, float, Tensor] | None = None
+    for ridge in RIDGES:
+        p = layer.bounded(normal + ridge * size * torch.diag(held), -pull)
+        miss = _rms(here[1] + (p - q) @ slopes[1])
+        if best is None or miss < best[0]:
+            best = miss, ridge, p
+    assert best is not None
+    _, ridge, p = best
+    variance = float((r + (p - q) @ J).square().mean())
+    inverse = torch.linalg.inv(normal + ridge * size * torch.diag(held.clamp(min=1e-12)))
+    sd = (variance * inverse.diagonal().clamp(min=0.0)).sqrt()
+    # What the prior alone would leave: its precision is the ridge.
+    told = 1.0 - inverse.diagonal() * ridge * size * held
+    return p, ridge, (sd, told)
+
+
+class _Layer:
+    """The linear coefficients of a network, in units of the modulus.
+
+    Attributes:
+        names: of the coefficients.
+        shear, bulk: places of the moduli; a fluid has no shear modulus.
+        held: which coefficients are held back.
+        scale: the modulus [Pa] that they are multiples of.
+    """
+
+    def __init__(self, material: Material) -> None:
+        network = material.network
+        if network is None or not hasattr(network, "assemble"):
+            raise InputError(f"{material.composition}: a linear start is for the units of `neural_energy`.")
+        self.material, self.network = material, network
+        self._theta = material.theta().detach()[:1]
+        self._named = [p.name for p in material.elastic.params]
+        shear, bulk = (float(m) for m in material.elastic.moduli(self._theta[:, : len(self._named)]))
+        fluid = shear == 0.0
+        self.scale = bulk if fluid else shear
+        heads = [n for n in ("second", "square") if n in network.plan.shapes()]
+        units = [f"unit {i + 1}" for i in range(network.plan.hidden)]
+        self.names = ([] if fluid else ["shear"]) + ["bulk", *heads, *units]
+        self.shear, self.bulk = None if fluid else 0, 0 if fluid else 1
+        self.held = torch.tensor([n not in ("shear", "bulk") for n in self.names])
+        self._begin = {"shear": 1.0, "bulk": bulk / self.scale}
+
+    def start(self) -> Tensor:
+        """The law without units."""
+        return torch.tensor([self._begin.get(n, 0.0) for n in self.names], dtype=torch.float64)
+
+    def theta(self, q: Tensor) -> Tensor:
+        """Rows of theta for rows of coefficients."""
+        at = {n: self.scale * q[:, i : i + 1] for i, n in enumerate(self.names) if not n.startswith("unit")}
+        outer = self.scale * q[:, -self.network.plan.hidden :]
+        none = torch.zeros_like(at["bulk"])
+        shear = at.get("shear", none)
+        with torch.no_grad():
+            columns = self.network.assemble(shear, at["bulk"], at.get("second", none), at.get("square", none), outer)
+        native = {"mu": shear, "bulk_modulus": at["bulk"], "lam": at["bulk"] - 2.0 / 3.0 * shear}
+        rest = self._theta[:, len(self._named) + columns.shape[1] :].expand(len(q), -1)
+        return torch.cat([*(native[n] for n in self._named), columns.expand(len(q), -1), rest], dim=1)
+
+    def bounded(self, normal: Tensor, pull: Tensor) -> Tensor:
+        """Least squares, with what must not be negative in a convex energy kept from it."""
+        if not self.network.plan.convex:
+            return torch.linalg.solve(normal, pull)
+        from scipy.optimize import nnls
+
+        root = torch.linalg.cholesky(normal)
+        found, _ = nnls(root.T.numpy(), torch.linalg.solve_triangular(root, pull[:, None], upper=False)[:, 0].numpy())
+        return torch.as_tensor(found)
+
+    def write(self, q: Tensor) -> float:
+        """Put the coefficients into the material; the share of the units that its bounds leave."""
+        at = {n: float(self.scale * q[i]) for i, n in enumerate(self.names)}
+        shear, bulk = at.get("shear", 0.0), at["bulk"]
+        if not (bulk > 0.0 and (self.shear is None or shear > 0.0)):
+            raise FitError(
+                f"the linear start finds a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest: the "
+                "motion says too little about small strains. Use more or longer runs, or fit the moduli first."
+            )
+        outer = self.scale * q[-self.network.plan.hidden :]
+        kept = self.network.take(shear, bulk, at.get("second", 0.0), max(at.get("square", 0.0), 0.0), outer)
+        names = [n for n in self.material.values() if n in ("E", "nu", "mu", "lam", "bulk_modulus")]
+        self.material.set(**{n: elastic_constant(n, shear, bulk) for n in names})
+        return kept
+
+
+def _rms(r: Tensor) -> float:
+    return math.sqrt(float(r.square().mean()))
