@@ -14,10 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from physim.errors import FitError
+from physim.fit.attempt import Attempt, StartResult, Walk
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.problem import Problem
 from physim.fit.stage import Stage
-from physim.fit.attempt import Attempt, StartResult, Walk
 from physim.parallel import ALONE, Ranks
 
 

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.nclaw", description=__doc__)
     parser.add_argument("--materials", nargs="+", default=list(ENCODERS), choices=list(ENCODERS), metavar="NAME")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW")
-    parser.add_argument("--hidden", type=int, default=16, help="units of the layer")
+    parser.add_argument("--hidden", type=int, default=48, help="units of the layer")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--every", type=int, default=5, help="substeps between observed states")
     parser.add_argument("--json", type=Path, metavar="FILE")

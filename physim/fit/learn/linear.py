@@ -1,9 +1,9 @@
 """A first law without a search: the stress is linear in most weights, and so is one short run in the stress.
 
-The momentum balance, tested with the grid's own functions over a short interval, is what a run of a few substeps from an
-observed state integrates: no second differences of positions are taken. Its residuals are linear in the moduli, the outer
-weights and the head's coefficients, at inner weights drawn at random (a random-feature regression; compare EUCLID,
-Flaschel et al. 2021, doi:10.1016/j.cma.2021.113852). How much they are held back is chosen on runs left out.
+The momentum balance, tested with the grid's own functions over a short interval, is what a run of a few substeps from
+an observed state integrates: no second differences of positions are taken. Its residuals are linear in the moduli, the
+outer weights and the head's coefficients, at inner weights drawn at random (a random-feature regression; compare
+EUCLID, Flaschel et al. 2021, doi:10.1016/j.cma.2021.113852). How much they are held back is chosen on runs left out.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class LinearStart:
         sd: their standard deviations [Pa], from the residuals left and the ridge.
         unexcited: names of the coefficients about which the motion says next to nothing.
         ridge: how much coefficients were held back.
-        misfit, held_out: root mean square of the residuals in units of the noise, of the runs fitted and left out.
+        misfit, held_out: root mean square of the residuals of the law as written, in units of the noise, of the runs
+            fitted and left out.
         before: the same for the law before, on the runs left out.
         kept: share of the units' size that the law's bounds have left (1 unless it is convex).
     """
@@ -82,8 +83,9 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
             raise FitError("a run of the linear start fails; shorten the interval or start from moduli nearer by.")
         before = _rms(here[1]) if done == 0 else before
         q, ridge, covariance = _solve(here, slopes, q, layer)
-    ends = [shooting.residuals(layer.theta(q[None]), some, length)[0] for some in (fitted, left_out)]
     kept = layer.write(q)
+    now = shooting.material.theta().detach()[:1]
+    ends = [shooting.residuals(now, some, length)[0] for some in (fitted, left_out)]
     sd, told = covariance
     names = layer.names
     return LinearStart(
@@ -168,14 +170,17 @@ class _Layer:
         return torch.cat([*(native[n] for n in self._named), columns.expand(len(q), -1), rest], dim=1)
 
     def bounded(self, normal: Tensor, pull: Tensor) -> Tensor:
-        """Least squares, with what must not be negative in a convex energy kept from it."""
-        if not self.network.plan.convex:
-            return torch.linalg.solve(normal, pull)
-        from scipy.optimize import nnls
+        """Least squares in which the square's coefficient is not negative, and in a convex energy none is."""
+        from scipy.optimize import lsq_linear
 
         root = torch.linalg.cholesky(normal)
-        found, _ = nnls(root.T.numpy(), torch.linalg.solve_triangular(root, pull[:, None], upper=False)[:, 0].numpy())
-        return torch.as_tensor(found)
+        wanted = torch.linalg.solve_triangular(root, pull[:, None], upper=False)[:, 0]
+        signed = [self.network.plan.convex or n == "square" for n in self.names]
+        if not any(signed):
+            return torch.linalg.solve_triangular(root.T, wanted[:, None], upper=True)[:, 0]
+        low = torch.tensor([0.0 if s else -math.inf for s in signed], dtype=torch.float64)
+        found = lsq_linear(root.T.numpy(), wanted.numpy(), (low.numpy(), math.inf), method="bvls").x
+        return torch.maximum(torch.as_tensor(found), low)  # bounds are met to rounding only
 
     def write(self, q: Tensor) -> float:
         """Put the coefficients into the material; the share of the units that its bounds leave."""
@@ -183,11 +188,11 @@ class _Layer:
         shear, bulk = at.get("shear", 0.0), at["bulk"]
         if not (bulk > 0.0 and (self.shear is None or shear > 0.0)):
             raise FitError(
-                f"the linear start finds a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest: the "
-                "motion says too little about small strains. Use more or longer runs, or fit the moduli first."
+                f"the linear start finds a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest: "
+                "the motion says too little about small strains. Use more or longer runs, or fit the moduli first."
             )
         outer = self.scale * q[-self.network.plan.hidden :]
-        kept = self.network.take(shear, bulk, at.get("second", 0.0), max(at.get("square", 0.0), 0.0), outer)
+        kept = self.network.take(shear, bulk, at.get("second", 0.0), at.get("square", 0.0), outer)
         names = [n for n in self.material.values() if n in ("E", "nu", "mu", "lam", "bulk_modulus")]
         self.material.set(**{n: elastic_constant(n, shear, bulk) for n in names})
         return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,17 +83,17 @@ def refine(
         done.append(Round(length, math.sqrt(now), damping, better))
         if told:
             told(done[-1])
-        if better and misfit - now < FLAT * misfit or (not better and damping >= 1e6):
+        if (better and misfit - now < FLAT * misfit) or (not better and damping >= 1e6):
             break
     _write(free, z)
     return done
 
 
-def _read(free: list[Tensor]) -> Tensor:
+def _read(free: Sequence[Tensor]) -> Tensor:
     return torch.cat([p.detach().reshape(-1) for p in free])
 
 
-def _write(free: list[Tensor], z: Tensor) -> None:
+def _write(free: Sequence[Tensor], z: Tensor) -> None:
     at = 0
     with torch.no_grad():
         for p in free:
@@ -101,7 +101,7 @@ def _write(free: list[Tensor], z: Tensor) -> None:
             at += p.numel()
 
 
-def _rows(shooting: Shooting, free: list[Tensor], points: Tensor) -> Tensor:
+def _rows(shooting: Shooting, free: Sequence[Tensor], points: Tensor) -> Tensor:
     """Columns of theta at several points; the parameters are what they were."""
     before, rows = _read(free), []
     for z in points:
