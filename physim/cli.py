@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from physim import __version__
+from physim.terminal import fail, report, say, warn
 
 if TYPE_CHECKING:
     from physim.parallel import Ranks
@@ -289,6 +290,33 @@ def check_law(
     report(verify_laws(None if all_ else names, single=single))
 
 
+@app.command
+def explain(
+    name: str,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    strain: float | None = None,
+    tolerance: float = 0.01,
+) -> None:
+    """Write the energy of a learned law, or of any elastic one, as a short formula with numbers and errors.
+
+    Args:
+        name: A material file, or the name of a shipped material.
+        out: Material file of the formula to write.
+        strain: Largest Hencky strain to look at; what the file says of its training unless given.
+        tolerance: Error of the stress, as a share, that is good enough.
+    """
+    quiet_warp()
+    from physim.fit.explain import explain as explained
+
+    found = explained(name, strain=strain, tolerance=tolerance)
+    for line in found.lines():
+        say(line)
+    if out is not None:
+        found.write(out)
+        say(f"wrote {out}")
+
+
 @check.command(name="grad")
 def check_grad(scene: SceneName, *, set_: Set = (), at: float = 0.5, substeps: int = 40) -> None:
     """Compare the gradients of a scene with central differences in double precision.
@@ -329,45 +357,11 @@ def material_list() -> None:
         say(f"{entry.name:24} {entry.title}")
 
 
-def report(rows: Iterable[tuple[str, bool]]) -> None:
-    """Print the rows of a check as they come; exit with 1 if any failed."""
-    failed = 0
-    for text, ok in rows:
-        say(text)
-        failed += not ok
-    if failed:
-        fail(f"{failed} of the checks failed.")
-        sys.exit(1)
-
-
 def quiet_warp() -> None:
     """Keep Warp's banner off the terminal."""
     from physim.scene.kernel_cache import quiet_warp
 
     quiet_warp()
-
-
-def say(text: str) -> None:
-    """Print one line of a result."""
-    sys.stdout.write(text + "\n")
-
-
-def warn(messages: Sequence[str]) -> None:
-    """Print warnings to standard error."""
-    if messages:
-        from rich.console import Console
-        from rich.text import Text
-
-        for message in messages:
-            Console(stderr=True).print(Text("warning: ", style="yellow") + Text(message), soft_wrap=True)
-
-
-def fail(message: str) -> None:
-    """Print one error to standard error."""
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(stderr=True).print(Text("error: ", style="bold red") + Text(message), soft_wrap=True)
 
 
 def exit_code(error: Exception) -> int:

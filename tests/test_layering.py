@@ -16,6 +16,7 @@ LAYERS = {
     "laws": 2, "shapes": 2,
     "tensor": 1,
     "numeric": 0, "bridge": 0, "launch": 0, "wide": 0, "crew": 0, "parallel": 0, "trees": 0, "errors": 0, "checks": 0,
+    "terminal": 0,
 }  # fmt: skip
 # Files of one layer that may be imported by others of that layer: the words everything else is written in.
 GROUND = {"errors", "checks", "numeric", "launch", "trees"}

@@ -168,7 +168,7 @@ def test_a_fit_writes_weights_beside_its_material(tmp_path):
 def test_checks_and_schema_know_learned_laws(tmp_path):
     weights(tmp_path, encoder="hencky")
     lines = list(verify_laws([str(write(tmp_path, "gel.safetensors"))], single=True))
-    assert len(lines) == 9 and all(passed for _, passed in lines)
+    assert len(lines) == 15 and all(passed for _, passed in lines)
     network = scene_schema()["$defs"]["MaterialPart"]["properties"]["network"]
     assert {"file", "seed", "encoder", "hidden", "convex"} == set(network["anyOf"][1]["properties"])
 

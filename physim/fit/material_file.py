@@ -38,11 +38,7 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
         combined = {e.name.removeprefix(prefix): e for e in result.uncertainty.combined if e.name.startswith(prefix)}
         assumed = {a.name: quantity(a.sd, a.dimension) for a in result.assumptions}
         spec = scene.materials[name]
-        weights = {}
-        for part, own in (("law", spec.network), *spec.networks.items()):
-            if own is not None:
-                weights[part] = f"{path.stem}{'' if part == 'law' else f'_{part}'}{ENDING}"
-                write_weights(folder / weights[part], own.module)
+        weights = weights_beside(spec, path)
         text = material_yaml(
             scene,
             spec,
@@ -82,8 +78,31 @@ def material_yaml(
     data: dict[str, Any] = {
         "title": f"{spec.name}, fitted to {scene.spec.title}",
         "source": f"physim fit {scene.file.name}, data: {records}; intervals hold {100 * level:g} %",
-        "law": spec.law,
+        **entries(spec, estimates, weights=weights),
+        "intervals": intervals(spec, combined or estimates),
     }
+    if combined:
+        data["intervals"] |= {"noise alone": intervals(spec, estimates), "assumed": assumed}
+    if spec.learned is not None:
+        data["learned"] = spec.learned.written()
+    return dump(data)
+
+
+def weights_beside(spec: MaterialSpec, path: Path) -> dict[str, str]:
+    """Write the weights of learned laws beside a material's file, and tell their names by part."""
+    weights = {}
+    for part, own in (("law", spec.network), *spec.networks.items()):
+        if own is not None:
+            weights[part] = f"{path.stem}{'' if part == 'law' else f'_{part}'}{ENDING}"
+            write_weights(path.parent / weights[part], own.module)
+    return weights
+
+
+def entries(
+    spec: MaterialSpec, estimates: dict[str, Estimate], *, weights: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Laws and values of a material as its file has them, estimates in place of the values that were fitted."""
+    data: dict[str, Any] = {"law": spec.law}
     files = weights or {}
     if "law" in files:
         data["network"] = {"file": files["law"]}
@@ -101,13 +120,11 @@ def material_yaml(
         number = estimates[key].value if key in estimates else value
         part, _, name = key.rpartition(".")
         (data[part] if part else data)[name] = quantity(number, spec.params[key].dimension)
-    data["intervals"] = _intervals(spec, combined or estimates)
-    if combined:
-        data["intervals"] |= {"noise alone": _intervals(spec, estimates), "assumed": assumed}
-    return _dump(data)
+    return data
 
 
-def _intervals(spec: MaterialSpec, estimates: dict[str, Estimate]) -> dict[str, Any]:
+def intervals(spec: MaterialSpec, estimates: dict[str, Estimate]) -> dict[str, Any]:
+    """Ends of the intervals of estimates by key, with units."""
     return {
         key: [
             _written(end, "kg/m^3") if key == "density" else quantity(end, spec.params[key].dimension)
@@ -130,7 +147,8 @@ def _written(value: float, unit: str) -> str:
     return f"{value:.8g} {unit}"
 
 
-def _dump(data: dict[str, Any]) -> str:
+def dump(data: dict[str, Any]) -> str:
+    """YAML text, entries in their order."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)

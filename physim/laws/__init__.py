@@ -1,6 +1,6 @@
 """Constitutive laws: elastic, viscous, inelastic; their parameters; and materials composed of them."""
 
-from physim.laws import elastic, fluid, neural, plastic, rubber, viscoelastic
+from physim.laws import elastic, fluid, neural, plastic, polynomial, rubber, viscoelastic
 from physim.laws.core import LAWS, ElasticLaw, InelasticLaw, ViscousLaw, get_law, names, register
 from physim.laws.material import Material
 from physim.laws.parameters import Param, lame
@@ -19,6 +19,7 @@ __all__ = [
     "names",
     "neural",
     "plastic",
+    "polynomial",
     "register",
     "rubber",
     "viscoelastic",

@@ -8,35 +8,52 @@ import torch
 from torch import Tensor
 
 from physim.laws.material import Material
+from physim.laws.reach import REACH
 
 # Fraction of the linear stability limit that is left to deformation within the step and to the particles' positions.
 SAFETY = 0.6
 # Deformations that are looked at: those with the largest and smallest stretch and volume.
 PROBES = 16
-# Hencky strain within which the waves of a learned law are looked at: stretches from 0.78 to 1.28.
-REACH = 0.25
 # Shear rates that are looked at below the largest, each half of the one before.
 LADDER = 12
 
 
-def _directions() -> Tensor:
+def directions() -> Tensor:
     """Unit vectors: axes, face and space diagonals, (13, 3)."""
     steps = torch.cartesian_prod(*[torch.arange(-1, 2)] * 3).double()
     half = steps[[i for i, s in enumerate(steps.tolist()) if s > [0.0, 0.0, 0.0]]]
     return half / half.norm(dim=1, keepdim=True)
 
 
-def _largest(tangent: Tensor, normals: Tensor) -> Tensor:
-    """Largest eigenvalue over directions n of the acoustic tensor a_ijkl n_j n_l [Pa]; a: (m, 3, 3, 3, 3)."""
+def _eigenvalues(tangent: Tensor, normals: Tensor) -> Tensor:
+    """Eigenvalues (m, 3 d) of the acoustic tensor a_ijkl n_j n_l [Pa]; a: (m, 3, 3, 3, 3), n: (m, d, 3)."""
     acoustic = torch.einsum("mijkl,mdj,mdl->mdik", tangent, normals, normals)
-    values = torch.linalg.eigvalsh(0.5 * (acoustic + acoustic.mT))
-    return values.amax(dim=(1, 2))
+    return torch.linalg.eigvalsh(0.5 * (acoustic + acoustic.mT)).flatten(1)
 
 
 def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, relaxed: bool = False) -> Tensor:
     """Acoustic modulus rho0 c^2 [Pa], (m,), of the fastest wave in the current configuration; at least 0.
 
-    The largest eigenvalue of the acoustic tensor of d tau/d(increment) over the axes, diagonals and principal
+    Args:
+        material: laws and parameters.
+        F: deformation gradients [-], (m, 3, 3).
+        theta: native parameters, (1, k) or (m, k).
+        relaxed: without the overstress, as in a slow motion.
+    """
+    return acoustic_moduli(material, F, theta, relaxed=relaxed)[:, 1].clamp(min=0.0)
+
+
+def acoustic_moduli(
+    material: Material,
+    F: Tensor,
+    theta: Tensor | None = None,
+    *,
+    relaxed: bool = False,
+    normals: Tensor | None = None,
+) -> Tensor:
+    """Acoustic moduli rho0 c^2 [Pa], (m, 2), of the slowest and the fastest wave in the current configuration.
+
+    The least and largest eigenvalue of the acoustic tensor of d tau/d(increment) over the axes, diagonals and principal
     directions, with the inelastic map's instantaneous (dt = 0) overstress included and its flow left out.
 
     Args:
@@ -44,6 +61,7 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, 
         F: deformation gradients [-], (m, 3, 3).
         theta: native parameters, (1, k) or (m, k).
         relaxed: without the overstress, as in a slow motion.
+        normals: unit vectors of waves that are looked at too, (d, 3).
     """
     F = F.detach().double().cpu()
     m = F.shape[0]
@@ -67,8 +85,9 @@ def wave_modulus(material: Material, F: Tensor, theta: Tensor | None = None, *, 
     eye = torch.eye(3, dtype=torch.float64)
     tangent = torch.vmap(torch.func.jacrev(pulled), in_dims=(None, 0, 0))(eye, F, theta)
     principal = torch.linalg.eigh(F @ F.mT).eigenvectors.mT
-    normals = torch.cat([_directions().expand(m, -1, -1), principal], dim=1)
-    return _largest(tangent, normals).clamp(min=0.0)
+    more = directions() if normals is None else torch.cat([directions(), normals])
+    values = _eigenvalues(tangent, torch.cat([more.expand(m, -1, -1), principal], dim=1))
+    return torch.stack([values.amin(dim=1), values.amax(dim=1)], dim=1)
 
 
 def strains_within(size: float, steps: int = 2) -> Tensor:
@@ -131,7 +150,7 @@ def viscous_modulus(
     slope = torch.func.jacrev(lambda L, F, columns: stress(F, L, columns))
     slopes = torch.vmap(torch.vmap(slope, in_dims=(0, None, None)), in_dims=(None, 0, 0))
     tangent = slopes(flow, F.expand(m, 3, 3), theta[:, start:end].expand(m, -1))
-    found = _largest(tangent.flatten(0, 1), _directions().expand(m * len(steps), -1, -1))
+    found = _eigenvalues(tangent.flatten(0, 1), directions().expand(m * len(steps), -1, -1))
     return found.reshape(m, -1).amax(dim=1).clamp(min=0.0)
 
 

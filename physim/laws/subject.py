@@ -112,6 +112,11 @@ class Subject:
         a = self.normal(n, 3)
         return self.rounded(a / a.norm(dim=1, keepdim=True))
 
+    def rest_tangent(self) -> Tensor:
+        """Slope d tau/d F [Pa] at F = I by Warp's adjoint, (9, 9)."""
+        basis = torch.eye(9, dtype=torch.float64).reshape(9, 3, 3)
+        return self.points.stress(self.eye(9), cotangent=basis)["F"].reshape(9, 9)
+
     @property
     def few(self) -> int:
         """Samples of the properties that hold at single states."""

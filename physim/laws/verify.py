@@ -16,6 +16,8 @@ from physim.laws.core import ElasticLaw, InelasticLaw, Law, ViscousLaw
 from physim.laws.example import example_material
 from physim.laws.flow_checks import inelastic_checks, viscous_checks
 from physim.laws.material import Material
+from physim.laws.reach import Reach
+from physim.laws.stiffness import stiffness_checks
 from physim.laws.subject import Check, Subject, relative
 from physim.numeric import F64, Precision
 
@@ -25,7 +27,12 @@ _LOOPS, _LOOP_POINTS = 100, 128
 
 
 def verify(
-    law: str | Law | Material, precision: Precision = F64, *, samples: int = 10_000, seed: int = 0
+    law: str | Law | Material,
+    precision: Precision = F64,
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+    reach: Reach | None = None,
 ) -> list[Check]:
     """Measure every property that applies to a law, or to the laws of a material.
 
@@ -34,6 +41,7 @@ def verify(
         precision: F32 or F64, in which stress and return map are evaluated.
         samples: random states or paths for the dissipation; the other properties take a tenth.
         seed: of the random states.
+        reach: strains within which moduli by direction and ellipticity are looked at; not unless given.
     """
     whole = isinstance(law, Material)
     material = law if isinstance(law, Material) else example_material(law)
@@ -43,6 +51,7 @@ def verify(
     for part in made:
         if isinstance(part, ElasticLaw):
             checks += [*elastic_checks(subject), *closed_form_checks(subject)]
+            checks += [] if reach is None else stiffness_checks(subject, reach)
         elif isinstance(part, ViscousLaw):
             checks += viscous_checks(subject)
         elif isinstance(part, InelasticLaw):
@@ -113,8 +122,7 @@ def _net_work(subject: Subject) -> float:
 
 def _tangent(subject: Subject) -> Iterator[Check]:
     """Shear and bulk modulus from d(tau)/d(F) at I, by Warp's adjoint, against the stated ones in every direction."""
-    basis = torch.eye(9, dtype=torch.float64).reshape(9, 3, 3)
-    tangent = subject.points.stress(subject.eye(9), cotangent=basis)["F"].reshape(9, 9)
+    tangent = subject.rest_tangent()
     shear, bulk = subject.moduli
     E = subject.normal(200, 3, 3)
     E = 0.5 * (E + E.mT)

@@ -19,6 +19,7 @@ from physim.scene.law_tables import (
     law_params,
     part_of,
 )
+from physim.scene.learned import LearnedSpec, read_learned
 from physim.scene.networks import NetworkSpec, read_network
 from physim.scene.problems import Findings
 from physim.scene.units import DENSITY, UnitError, parse, shown
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from physim.laws import Material
 
 # Keys of a material that are not parameters of its law.
-FIXED = ("law", "network", "fibre", "density", "viscous", "inelastic", "title", "source", "valid", "intervals")
+FIXED = (
+    "law", "network", "fibre", "density", "viscous", "inelastic", "title", "source", "valid", "intervals", "learned",
+)  # fmt: skip
 FIXED_ADDED = ("law", "network")
 
 
@@ -46,6 +49,7 @@ class MaterialSpec:
         network: weights of a learned elastic law, or None.
         networks: those of learned laws that are added, by `viscous` or `inelastic`.
         fibre: direction of its fibres at rest, or None.
+        learned: what its file says of how it was learned, or None.
     """
 
     name: str
@@ -58,6 +62,7 @@ class MaterialSpec:
     network: NetworkSpec | None = None
     fibre: tuple[float, ...] | None = None
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
+    learned: LearnedSpec | None = None
 
     def of(self, part: str) -> dict[str, float]:
         """Values [SI] of `law`, `viscous` or `inelastic`, by that law's own names."""
@@ -142,12 +147,13 @@ class _Reader:
         self.parameters(self.path, "", law, own)
         added = {part: self.added(part) for part in ADDED if self.entry.get(part) is not None}
         density, fibre = self.density(), self.fibre()
+        learned = read_learned(self.entry.get("learned"), (*self.path, "learned"), self.findings)
         if len(self.findings.problems) > before:
             return None
         viscous, inelastic = added.get("viscous"), added.get("inelastic")
         law_name, networks = str(self.entry["law"]), self.networks
         spec = MaterialSpec(
-            name, law_name, viscous, inelastic, density, self.values, self.params, network, fibre, networks
+            name, law_name, viscous, inelastic, density, self.values, self.params, network, fibre, networks, learned
         )
         try:
             make_material(spec)

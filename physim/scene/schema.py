@@ -7,6 +7,7 @@ from typing import Any
 from physim.scene.fields import NAME_PATTERN, quantity_schema
 from physim.scene.law_tables import ADDED, ParamSpec, kind_of, law_names, law_params
 from physim.scene.spec import ScenePart
+from physim.scene.units import NUMBER
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -20,6 +21,7 @@ def scene_schema() -> dict[str, Any]:
     properties["law"] = {"enum": law_names("law"), "description": "Elastic law, or equation of state of a fluid."}
     properties["include"] = {"type": "string", "description": "A shipped material, or a .yaml file beside the scene."}
     properties["network"] = _network("law")
+    properties["learned"] = _learned()
     for part in ADDED:
         names = law_names(part)
         entry = {"law": {"enum": names}, "network": _network(part), **_parameters(part)}
@@ -53,6 +55,19 @@ def _network(part: str) -> dict[str, Any]:
     seed = {"type": "integer", "minimum": 0, "description": "Of weights drawn at random; 0 unless given."}
     inner = {"type": "object", "properties": {"file": file, "seed": seed, **options}, "additionalProperties": False}
     return {"anyOf": [file, inner], "description": "Weights of a learned law."}
+
+
+def _learned() -> dict[str, Any]:
+    """What a material says of how it was learned."""
+    strain = quantity_schema(NUMBER) | {"description": "Largest norm of the Hencky strain in training."}
+    volume = {"type": "array", "items": quantity_schema(NUMBER), "minItems": 2, "maxItems": 2}
+    volume["description"] = "Least and largest J in training."
+    visited = {"type": "object", "properties": {"strain": strain, "J": volume}, "required": ["strain", "J"]}
+    visited["additionalProperties"] = False
+    misfit = quantity_schema(NUMBER) | {"description": "Error of the training as a share."}
+    entries = {"range": visited, "misfit": misfit, "source": {"type": "string"}}
+    told = "How it was learned."
+    return {"type": "object", "properties": entries, "additionalProperties": False, "description": told}
 
 
 def _parameters(part: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class MaterialPart(Part):
     source: str | None = None
     valid: str | None = None
     intervals: dict[str, Any] = Field(default_factory=dict)
+    learned: dict[str, Any] | None = None
 
 
 class ScenePart(Part):
