@@ -185,6 +185,14 @@ def test_laws_and_options_that_make_no_formula():
 # ---- physim check law
 
 
+def test_strains_without_a_stress_are_told_and_no_stiffness_is_refused():
+    gent = Subject(solid("gent", mu=1e4, locking=0.5, bulk_modulus=1e5), F64, 20, 0)
+    checks = {c.property: c for c in stiffness_checks(gent, Reach(0.8, (0.9, 1.1)))}
+    assert not checks["ellipticity"].passed and "no stress at some of the strains" in checks["ellipticity"].note
+    with pytest.raises(InputError, match="no stiffness at rest"):
+        Subject(solid("polynomial"), F64, 20, 0)
+
+
 def test_slowest_and_fastest_wave_in_closed_form():
     material = solid("neo_hookean", mu=4e4, lam=6e4)
     strain = WIDE.states(30, 1)

@@ -80,6 +80,7 @@ def _ellipticity(subject: Subject, reach: Reach) -> Iterator[Check]:
     for name, part in (("ellipticity", share <= 1.0), ("ellipticity beyond", share > 1.0)):
         least = modulus[part].min()  # NaN where any of them is
         told = f"slowest wave {float(least):.4g} of the {'bulk' if fluid else 'shear'} modulus"
+        told = "no stress at some of the strains" if bool(least.isnan()) else told
         bad = part & ~(modulus > _UNDECIDED)
         if bool(bad.any()):
             first = int(torch.where(bad, share, math.inf).argmin())

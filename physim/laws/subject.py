@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physim.errors import InputError
 from physim.laws.material import Material
 from physim.laws.points import Points
 from physim.numeric import F64, Precision
@@ -55,6 +56,8 @@ class Subject:
         shear, bulk = material.elastic.moduli(material.theta().detach()[0, start:end])
         self.moduli = float(shear), float(bulk)
         self.modulus = sum(self.moduli)
+        if not self.modulus > 0.0:
+            raise InputError(f"{material.composition}: no stiffness at rest; give it a modulus or coefficients above 0.")
 
     @property
     def roundoff(self) -> float:
