@@ -57,7 +57,7 @@ class Subject:
         self.moduli = float(shear), float(bulk)
         self.modulus = sum(self.moduli)
         if not self.modulus > 0.0:
-            raise InputError(f"{material.composition}: no stiffness at rest; give it a modulus or coefficients above 0.")
+            raise InputError(f"{material.composition}: no stiffness at rest; give it a modulus above 0.")
 
     @property
     def roundoff(self) -> float:
