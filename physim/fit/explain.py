@@ -62,7 +62,7 @@ class Explanation:
             f"range: {span}" + ("" if self.told else "; assumed, because the file does not tell what training held"),
             f"error on strains not fitted:   {_words(f.held)}",
             f"error on {BEYOND:g} times larger ones: {_words(found.larger)}",
-            "error by number of terms: " + ", ".join(f"{len(t.names)}: {_percent(t.held.worse)}" for t in found.tried),
+            "error by number of terms: " + ", ".join(map(_tried, found.tried)),
         ]
         return lines + ([f"kept beside it: {', '.join(beside)}"] if beside else [])
 
@@ -148,6 +148,11 @@ def _span(reach: Reach) -> str:
 
 def _words(misfit: Misfit) -> str:
     return f"shear stress {_percent(misfit.shear)}, pressure {_percent(misfit.pressure)}"
+
+
+def _tried(formula: Formula) -> str:
+    law = "" if formula.law is polynomial else f" ({formula.law.name})"
+    return f"{len(formula.names)}: {_percent(formula.held.worse)}{law}"
 
 
 def _percent(share: float) -> str:
