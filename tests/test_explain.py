@@ -150,6 +150,16 @@ def test_return_maps_keep_the_laws_that_they_go_with():
     assert found.formula.law.name == "hencky" and {f.law.name for f in found.tried} == {"hencky"}
 
 
+def test_weights_of_a_law_beside_it_go_along(tmp_path):
+    path, out = tmp_path / "clay.yaml", tmp_path / "far" / "formula.yaml"
+    viscous = "{law: neural_viscous, viscosity: 2 Pa s, network: {seed: 5}}"
+    path.write_text(f"law: hencky\nE: 100 kPa\nnu: 0.3\nviscous: {viscous}\n")
+    before = make_material(read_material_file(path))
+    explain(str(path)).write(out)
+    after = make_material(read_material_file(out))
+    assert after.viscous is before.viscous and torch.equal(after.theta()[0, 2:], before.theta()[0, 2:])
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from physim.errors import InputError
-from physim.fit.material_file import dump, entries, intervals
+from physim.fit.material_file import dump, entries, intervals, weights_beside
 from physim.fit.quantities import interval, shown
 from physim.fit.uncertainty import Estimate
 from physim.laws.distil import BEYOND, LEVEL, Distilled, Formula, Misfit, distil
@@ -67,7 +67,7 @@ class Explanation:
         return lines + ([f"kept beside it: {', '.join(beside)}"] if beside else [])
 
     def write(self, path: Path) -> None:
-        """Write the material file of the formula.
+        """Write the material file of the formula, and weights of viscous and inelastic laws beside it.
 
         Raises:
             InputError: no .yaml file, or the one that was read.
@@ -82,7 +82,7 @@ class Explanation:
             "source": f"physim explain {self.file.name}; {formula_text(f)}",
             "valid": f"{_span(self.found.reach)}; stress error by distilling {_percent(f.held.worse)}, on strains "
             f"{BEYOND:g} times larger {_percent(self.found.larger.worse)}",
-            **entries(self.spec, {}),
+            **entries(self.spec, {}, weights=weights_beside(self.spec, path)),
             "intervals": intervals(self.spec, self.estimates),
         }
         learned = self.spec.learned
