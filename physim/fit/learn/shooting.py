@@ -109,6 +109,13 @@ class Shooting:
         control = self._control([motion.states[s].t for s in starts], sets)
         rows = thetas.repeat_interleave(len(starts), dim=0)
         substeps = length * motion.every
+        for s in starts:
+            t, change = motion.states[s].t, solver.model.next_change(motion.states[s].t)
+            if change < t + (substeps - 0.5) * motion.dt:
+                raise InputError(
+                    f"a collider changes its velocity at {change:g} s, within a run from {t:g} s: runs take constant "
+                    "ones. Use shorter runs, or a motion that begins after the change."
+                )
         self.spent += substeps * begin.x.shape[0]
         with torch.no_grad(), self.material.held(rows):
             end = solver.advance(begin, control, motion.dt, substeps)
