@@ -163,7 +163,10 @@ def test_theta_holds_named_columns_then_the_network():
     )
     assert not theta.requires_grad
     material.free("network", "E")
-    grads = torch.autograd.grad(material.theta().sum(), [*material.network.parameters(), material.raw["E"]])
+    grads = torch.autograd.grad(
+        (material.theta() * torch.arange(4.0 + law.network.size)).sum(),
+        [*material.network.parameters(), material.raw["E"]],
+    )
     assert all(bool((g != 0).any()) for g in grads)
     material.freeze()
     assert not material.theta().requires_grad
@@ -318,30 +321,37 @@ def test_a_readable_network_prints_itself_and_leaves_out_what_is_zero():
     assert float(network.linear[1]) == float(network.bend[1, 2]) == 0.0 and float(network.bend[0, 0]) == 0.5
 
 
-@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "volume", "fibre", "fibre_convex"])
+@pytest.mark.parametrize(
+    "kind", ["invariants", "convex", "hencky", "volume", "fibre", "fibre_convex", "cann", "cann_convex"]
+)
 def test_a_linear_fit_becomes_weights(kind):
     truth = wild(law_of(kind))
-    named, encoder, units = len(truth.elastic.params), truth.network.encoder, truth.network.plan.hidden
-    theta = truth.theta()
-    shear, bulk = (m[:, None] for m in encoder.moduli(theta))
-    second, _, square, _, *outer = theta[0, named:].tolist()
-    fit = (float(shear), float(bulk), second, square, torch.tensor(outer[:units], dtype=torch.float64))
-    network = copy.deepcopy(truth.network)
+    network, named, theta = copy.deepcopy(truth.network), len(truth.elastic.params), truth.theta()
+    rows = torch.eye(len(network.coefficients), dtype=torch.float64)
+    # Linear in the coefficients: what theta holds of them is found by one linear solve, moduli included.
+    shear, bulk, columns = network.assemble(torch.cat([rows, 0.0 * rows[:1]]))
+    table = torch.cat([shear, bulk, columns], dim=1)
+    want = torch.cat([*(m[:, None] for m in network.encoder.moduli(theta)), theta[:, named:]], dim=1)
+    fit = torch.linalg.lstsq((table[:-1] - table[-1:]).T, (want - table[-1:]).T).solution[:, 0]
     with torch.no_grad():
         for name, weight in network.named_parameters():
-            weight += 1.0 if name in ("outer", "second", "square") else 0.0
-    assert network.take(*fit) == 1.0
+            weight += 0.0 if name in ("inner", "bias", "shape") else 1.0
+    found = network.take(fit)
+    assert found == pytest.approx((float(want[0, 0]), float(want[0, 1]), 1.0), rel=1e-9)
     back = network.columns(theta[:, :named])
-    assert torch.allclose(back, theta[:, named:], rtol=1e-11)
-    rows = (torch.tensor([[v]], dtype=torch.float64) for v in fit[:4])
-    assert torch.allclose(network.assemble(*rows, fit[4][None]), back, rtol=1e-11)
-    share = network.take(*fit[:4], 50.0 * fit[4])
+    assert torch.allclose(back, theta[:, named:], rtol=1e-8, atol=1e-7)
+    if kind.startswith("cann"):
+        with pytest.raises(InputError, match="negative weight"):
+            network.take(fit - 2.0 * fit * (rows[2] > 0))
+        return
+    units = torch.tensor([c.name.startswith("unit") for c in network.coefficients])
+    share = network.take(torch.where(units, 50.0 * fit, fit))[2]
     assert (0.0 < share < 1.0) == ("convex" in kind) and bool(torch.isfinite(network.columns(theta[:, :named])).all())
     with pytest.raises(InputError, match="modulus of"):
-        network.take(-1.0, -1.0, 0.0, 0.0, fit[4])
+        network.take(-fit)
     if "convex" in kind:
         with pytest.raises(InputError, match="is negative, and this energy is convex"):
-            network.take(*fit[:4], -fit[4])
+            network.take(torch.where(units, -fit, fit))
 
 
 def test_sixteen_units_learn_a_law_that_is_not_among_them():

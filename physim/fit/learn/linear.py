@@ -83,14 +83,14 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
             raise FitError("a run of the linear start fails; shorten the interval or start from moduli nearer by.")
         before = _rms(here[1]) if done == 0 else before
         q, ridge, covariance = _solve(here, slopes, q, layer)
-    kept = layer.write(q)
+    shear, bulk, kept = layer.write(q)
     now = shooting.material.theta().detach()[:1]
     ends = [shooting.residuals(now, some, length)[0] for some in (fitted, left_out)]
     sd, told = covariance
     names = layer.names
     return LinearStart(
-        shear=float(q[layer.shear] * layer.scale) if layer.shear is not None else 0.0,
-        bulk=float(q[layer.bulk] * layer.scale),
+        shear=shear,
+        bulk=bulk,
         coefficients={n: float(v * layer.scale) for n, v in zip(names, q, strict=True)},
         sd={n: float(v * layer.scale) for n, v in zip(names, sd, strict=True)},
         unexcited=tuple(n for n, t in zip(names, told, strict=True) if t < TOLD),
@@ -131,71 +131,59 @@ class _Layer:
 
     Attributes:
         names: of the coefficients.
-        shear, bulk: places of the moduli; a fluid has no shear modulus.
-        held: which coefficients are held back.
+        held: which of them are held back.
         scale: the modulus [Pa] that they are multiples of.
     """
 
     def __init__(self, material: Material) -> None:
         network = material.network
-        if network is None or not hasattr(network, "assemble"):
-            raise InputError(f"{material.composition}: a linear start is for the units of `neural_energy`.")
+        if network is None:
+            raise InputError(f"{material.composition}: a linear start is for laws with weights, such as neural_energy.")
         self.material, self.network = material, network
         self._theta = material.theta().detach()[:1]
         self._named = [p.name for p in material.elastic.params]
-        shear, bulk = (float(m) for m in material.elastic.moduli(self._theta[:, : len(self._named)]))
-        fluid = shear == 0.0
-        self.scale = bulk if fluid else shear
-        heads = [n for n in ("second", "square") if n in network.plan.shapes()]
-        units = [f"unit {i + 1}" for i in range(network.plan.hidden)]
-        self.names = ([] if fluid else ["shear"]) + ["bulk", *heads, *units]
-        self.shear, self.bulk = None if fluid else 0, 0 if fluid else 1
-        self.held = torch.tensor([n not in ("shear", "bulk") for n in self.names])
-        self._begin = {"shear": 1.0, "bulk": bulk / self.scale}
+        shear, self._bulk = (float(m) for m in material.elastic.moduli(self._theta[:, : len(self._named)]))
+        self.scale, self._shear = shear or self._bulk, shear
+        self.names = [c.name for c in network.coefficients]
+        self.held = torch.tensor([c.held for c in network.coefficients])
 
     def start(self) -> Tensor:
-        """The law without units."""
-        return torch.tensor([self._begin.get(n, 0.0) for n in self.names], dtype=torch.float64)
+        """The law at its simplest."""
+        return self.network.begin(self._shear, self._bulk) / self.scale
 
     def theta(self, q: Tensor) -> Tensor:
         """Rows of theta for rows of coefficients."""
-        at = {n: self.scale * q[:, i : i + 1] for i, n in enumerate(self.names) if not n.startswith("unit")}
-        outer = self.scale * q[:, -self.network.plan.hidden :]
-        none = torch.zeros_like(at["bulk"])
-        shear = at.get("shear", none)
         with torch.no_grad():
-            columns = self.network.assemble(shear, at["bulk"], at.get("second", none), at.get("square", none), outer)
-        native = {"mu": shear, "bulk_modulus": at["bulk"], "lam": at["bulk"] - 2.0 / 3.0 * shear}
+            shear, bulk, columns = self.network.assemble(self.scale * q)
+        native = {"mu": shear, "bulk_modulus": bulk, "lam": bulk - 2.0 / 3.0 * shear}
         rest = self._theta[:, len(self._named) + columns.shape[1] :].expand(len(q), -1)
         return torch.cat([*(native[n] for n in self._named), columns.expand(len(q), -1), rest], dim=1)
 
     def bounded(self, normal: Tensor, pull: Tensor) -> Tensor:
-        """Least squares in which the square's coefficient is not negative, and in a convex energy none is."""
+        """Least squares in which coefficients that must not be negative are not."""
         from scipy.optimize import lsq_linear
 
         root = torch.linalg.cholesky(normal)
         wanted = torch.linalg.solve_triangular(root, pull[:, None], upper=False)[:, 0]
-        signed = [self.network.plan.convex or n == "square" for n in self.names]
-        if not any(signed):
-            return torch.linalg.solve_triangular(root.T, wanted[:, None], upper=True)[:, 0]
-        low = torch.tensor([0.0 if s else -math.inf for s in signed], dtype=torch.float64)
+        bounds = [0.0 if c.bounded else -math.inf for c in self.network.coefficients]
+        low = torch.tensor(bounds, dtype=torch.float64)
         found = lsq_linear(root.T.numpy(), wanted.numpy(), (low.numpy(), math.inf), method="bvls").x
         return torch.maximum(torch.as_tensor(found), low)  # bounds are met to rounding only
 
-    def write(self, q: Tensor) -> float:
-        """Put the coefficients into the material; the share of the units that its bounds leave."""
-        at = {n: float(self.scale * q[i]) for i, n in enumerate(self.names)}
-        shear, bulk = at.get("shear", 0.0), at["bulk"]
-        if not (bulk > 0.0 and (self.shear is None or shear > 0.0)):
+    def write(self, q: Tensor) -> tuple[float, float, float]:
+        """Put the coefficients into the material; its shear and bulk modulus [Pa], and the share of the units that its
+        bounds leave.
+        """
+        try:
+            shear, bulk, kept = self.network.take(self.scale * q)
+        except InputError as error:
             raise FitError(
-                f"the linear start finds a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest: "
-                "the motion says too little about small strains. Use more or longer runs, or fit the moduli first."
-            )
-        outer = self.scale * q[-self.network.plan.hidden :]
-        kept = self.network.take(shear, bulk, at.get("second", 0.0), at.get("square", 0.0), outer)
+                f"the linear start fails: {error} The motion says too little about small strains. Use more or longer "
+                "runs, or fit the moduli first."
+            ) from None
         names = [n for n in self.material.values() if n in ("E", "nu", "mu", "lam", "bulk_modulus")]
         self.material.set(**{n: elastic_constant(n, shear, bulk) for n in names})
-        return kept
+        return shear, bulk, kept
 
 
 def _rms(r: Tensor) -> float:

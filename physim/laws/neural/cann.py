@@ -1,7 +1,7 @@
 """A sparse, readable network: terms with weights that are not negative, each zero with zero slope at rest.
 
 Constitutive artificial neural networks have one unit per term that a textbook would write. Here each of K1 and K2 has a
-linear, a square, an exponential and a logarithmic term, and the volume three; weights of zero leave a term out.
+linear, a square, an exponential and a logarithmic term, and the volume four; weights of zero leave a term out.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import torch
 import warp as wp
 from torch import Tensor, nn
 
+from physim.errors import InputError
 from physim.laws.core import ElasticLaw, register
 from physim.laws.material import Material
 from physim.laws.neural.encoders import PLAIN, POLYCONVEX, Encoder
 from physim.laws.neural.energy import make_law
-from physim.laws.neural.weights import HEAD
+from physim.laws.neural.weights import HEAD, Coefficient
 from physim.numeric import numeric, params, real, vec3
 from physim.tensor import exp_m1, exp_ratio, log_1p
 
@@ -29,6 +30,8 @@ FIRST = 0
 SHAPE = ("square", "exponential", "exponent", "logarithm", "lock")
 COLUMNS = (*(f"{n}_{i}" for i in (1, 2) for n in SHAPE), "volume_linear", "volume_log")
 LOCK = 20.0
+# What the weights of the volume multiply.
+VOLUMES = ("(J^2 - 1 - 2 ln J)/4", "J - 1 - ln J", "ln(J)^2/2", "(J - 1)^2/2")
 
 
 @numeric
@@ -106,7 +109,7 @@ class TermWeights(nn.Module):
         linear: of K1 and K2, (2,): they share the shear modulus.
         bend: of square, exponential and logarithm of K1 and of K2 in units of the shear modulus, (2, 3).
         shape: logarithms of the exponent and of the lock over 20, of K1 and of K2, (2, 2).
-        volume: of (J^2 - 1 - 2 ln J)/4, J - 1 - ln J and ln(J)^2/2, (3,): they share the bulk modulus.
+        volume: of (J^2 - 1 - 2 ln J)/4, J - 1 - ln J, ln(J)^2/2 and (J - 1)^2/2, (4,): they share the bulk modulus.
     """
 
     def __init__(self, plan: TermPlan, seed: int) -> None:
@@ -122,7 +125,7 @@ class TermWeights(nn.Module):
         self.linear = drawn(torch.tensor([1.0, 0.3], dtype=torch.float64), 0.05)
         self.bend = drawn(0.15 * full, 0.03)
         self.shape = drawn(0.0 * full[:, :2], 0.1)
-        self.volume = drawn(torch.tensor([1.0, 0.3, 0.3], dtype=torch.float64), 0.05)
+        self.volume = drawn(torch.tensor([1.0, 0.3, 0.3, 0.3], dtype=torch.float64), 0.05)
 
     @property
     def encoder(self) -> Encoder:
@@ -138,15 +141,66 @@ class TermWeights(nn.Module):
         mu, bulk = named[:, :1], named[:, 1:2]
         linear, volume = self.linear.square(), self.volume.square()
         if self.plan.convex:
-            volume = torch.cat([volume[:2], 0.0 * volume[2:]])
-        volume = bulk * volume / volume.sum()
-        bend = mu[:, :, None] * self.bend.square()
-        shape = torch.exp(self.shape).expand(mu.shape[0], -1, -1)
+            volume = volume * torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=volume.dtype)
+        second = 0.5 * mu * linear[1] / linear.sum()
+        return self._joined(second, mu[:, :, None] * self.bend.square(), bulk * volume / volume.sum())
+
+    def _joined(self, second: Tensor, bend: Tensor, volume: Tensor) -> Tensor:
+        """Columns of theta from the coefficient of K2, (n, 1), and the weights of the others, (n, 2, 3), (n, 4)."""
+        shape = torch.exp(self.shape).expand(second.shape[0], -1, -1)
         rows = [bend[..., 0], bend[..., 1], shape[..., 0], bend[..., 2], LOCK * shape[..., 1]]
         terms = torch.stack(rows, dim=2).flatten(1)
-        second = 0.5 * mu * linear[1] / linear.sum()
-        none = torch.zeros_like(mu)
-        return torch.cat([second, volume[:, :1], none, none, terms, volume[:, 1:]], dim=1)
+        none = torch.zeros_like(second)
+        return torch.cat([second, volume[:, :1], volume[:, 3:], none, none, terms, volume[:, 1:3]], dim=1)
+
+    @property
+    def coefficients(self) -> tuple[Coefficient, ...]:
+        """What the stress is linear in, in the order of `assemble`: the weights of the terms."""
+        bends = [f"{kind} of {K}" for K in ("K1", "K2") for kind in ("square", "exponential", "logarithm")]
+        volume = [n for n in VOLUMES if not (self.plan.convex and n == "ln(J)^2/2")]
+        free = ("K1", "K2", "(J - 1)^2/2")
+        return tuple(Coefficient(n, n not in free, True) for n in ("K1", "K2", *bends, *volume))
+
+    def begin(self, shear: float, bulk: float) -> Tensor:
+        """Coefficients [Pa] of the law of K1 and (J - 1)^2 alone."""
+        start = {"K1": 0.5 * shear, "(J - 1)^2/2": bulk}
+        return torch.tensor([start.get(c.name, 0.0) for c in self.coefficients], dtype=torch.float64)
+
+    def assemble(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shear and bulk modulus at rest [Pa], (n, 1), and columns of theta, all linear in the coefficients.
+
+        Args:
+            q: `coefficients` [Pa], (n, m).
+        """
+        volume = q[:, 8:]
+        if self.plan.convex:
+            volume = torch.cat([volume[:, :2], torch.zeros_like(q[:, :1]), volume[:, 2:]], dim=1)
+        shear = 2.0 * (q[:, :1] + q[:, 1:2])
+        columns = self._joined(q[:, 1:2], q[:, 2:8].reshape(-1, 2, 3), volume)
+        return shear, volume.sum(dim=1, keepdim=True), columns
+
+    def take(self, q: Tensor) -> tuple[float, float, float]:
+        """Set weights from a fit that is linear in them; the shear and bulk modulus [Pa] for the material, and 1.
+
+        Args:
+            q: `coefficients` [Pa], (m,).
+
+        Raises:
+            InputError: a modulus that is not positive, or a negative coefficient.
+        """
+        shear, bulk = 2.0 * float(q[:2].sum()), float(q[8:].sum())
+        if not (shear > 0.0 and bulk > 0.0):
+            raise InputError(f"the fit has a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest.")
+        if bool((q < 0).any()):
+            raise InputError(f"{float(q.min()):g} Pa is a negative weight of a term; fit them with bounds.")
+        volume = q[8:] / bulk
+        with torch.no_grad():
+            self.linear.copy_((q[:2] / q[:2].sum()).sqrt())
+            self.bend.copy_((q[2:8].reshape(2, 3) / shear).sqrt())
+            kept = [n for n, name in enumerate(VOLUMES) if not (self.plan.convex and name == "ln(J)^2/2")]
+            self.volume.zero_()
+            self.volume[kept] = volume.sqrt()
+        return shear, bulk, 1.0
 
     def prune(self, share: float) -> None:
         """Set weights to zero that carry less than this share of the modulus they belong to; they stay zero."""
@@ -186,7 +240,7 @@ def formula(material: Material) -> str:
     """
     law = material.elastic
     row = material.theta().detach()[0, : len(law.params) + law.network.size].tolist()  # type: ignore[union-attr]
-    second, volume, _, _, *terms = row[2:]
+    second, barrier, bowl, _, _, *terms = row[2:]
     value = dict(zip(COLUMNS, terms, strict=True))
     told = [(0.5 * row[0] - second, "K1"), (second, "K2")]
     for i in (1, 2):
@@ -194,8 +248,8 @@ def formula(material: Material) -> str:
         told.append((value[f"square_{i}"], f"{K}^2"))
         told.append((value[f"exponential_{i}"] / a**2, f"(exp({a:.4g} {K}) - 1 - {a:.4g} {K})"))
         told.append((value[f"logarithm_{i}"] * lock**2, f"(-ln(1 - {K}/{lock:.4g}) - {K}/{lock:.4g})"))
-    told += [(volume / 4, "(J^2 - 1 - 2 ln J)"), (value["volume_linear"], "(J - 1 - ln J)")]
-    told += [(value["volume_log"] / 2, "ln(J)^2")]
+    told += [(barrier / 4, "(J^2 - 1 - 2 ln J)"), (value["volume_linear"], "(J - 1 - ln J)")]
+    told += [(value["volume_log"] / 2, "ln(J)^2"), (bowl / 2, "(J - 1)^2")]
     largest = max(abs(weight) for weight, _ in told)
     kept = [f"{_pressure(weight)} {term}" for weight, term in told if abs(weight) > 1e-12 * largest]
     words = material.network.encoder.words.partition(", e = ")[0]  # type: ignore[union-attr]

@@ -162,6 +162,7 @@ class Encoder:
         inputs: (M, J - 1) -> z; with a fibre, (M, F a, J - 1) -> z.
         spread: (M, z, dpsi/dz) -> tau [Pa]; with a fibre, (M, F a, z, dpsi/dz) -> tau.
         volume: z[2] -> an energy of unit curvature that is infinite at J = 0 and at infinity; and its slope.
+        barrier: whether the volume's energy is more than z[2]^2/2, so that the two share the bulk modulus.
         used: which of z the encoder sets.
         second: what z[1] is: as large as z[0] for small strains ("even"), of third order ("odd"), of first order, the
             strain of a fibre and at most z[0] + 2 ("fibre"), or none.
@@ -181,6 +182,7 @@ class Encoder:
     second: Literal["even", "odd", "fibre", "none"]
     words: str
     convex: bool = False
+    barrier: bool = True
 
 
 _LOG, _SQUARE = (log_volume_energy, log_volume_slope), (square_energy, square_slope)
@@ -203,6 +205,7 @@ ENCODERS = {
         Encoder(
             "hencky", LAME, lame_moduli, log_strain, hencky_inputs, spread_hencky, _SQUARE,
             (0, 1, 2), "odd", "2 |dev eps|^2, det(dev eps)/sqrt(1 + |dev eps|^2), tr eps",
+            barrier=False,
         ),
         Encoder(
             "fibre", (MU, BULK), mu_bulk, left_strain, fibre_inputs, spread_fibre, _LOG,

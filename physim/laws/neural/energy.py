@@ -1,7 +1,8 @@
 """Learned elastic energies: an encoder, a layer of units and a head that keeps the moduli at rest.
 
-psi = (mu/2 - c) z[0] + c z[1] + d z[0]^2/2 + k U(z[2]) - v (sqrt(1 + z[2]^2) - 1) + sum_i A_i g_i(w_i . z), where c
-stands in the first coefficient only if z[1] carries shear at rest; see `encoders`, `units` and `weights`.
+psi = (mu/2 - c) z[0] + c z[1] + d z[0]^2/2 + k U(z[2]) + h z[2]^2/2 - v (sqrt(1 + z[2]^2) - 1)
++ sum_i A_i g_i(w_i . z), where c stands in the first coefficient only if z[1] carries shear at rest; see `encoders`,
+`units` and `weights`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from physim.numeric import Numeric, Word, mat33, numeric, params, real, vec3
 
 # Bound per law: the encoder's functions, the network's, where columns are, and whether z[1] carries shear at rest.
 measure = inputs = spread = volume_energy = volume_slope = network_energy = network_slopes = Word
-SECOND = VOLUME = SQUARE = OFF = 0
+SECOND = VOLUME = PLAIN = SQUARE = OFF = 0
 SHARE = 0.0
 
 
@@ -28,8 +29,8 @@ def head_energy(z: vec3, theta: params) -> real:
     """All of psi that no unit makes [J/m^3]."""
     shape = (real(0.5) * theta[0] - real(SHARE) * theta[SECOND]) * z[0] + theta[SECOND] * z[1]
     root = wp.sqrt(real(1.0) + z[2] * z[2])
-    volume = theta[VOLUME] * volume_energy(z[2]) - theta[OFF] * z[2] * z[2] / (real(1.0) + root)
-    return shape + real(0.5) * theta[SQUARE] * z[0] * z[0] + volume
+    bowl = (real(0.5) * theta[PLAIN] - theta[OFF] / (real(1.0) + root)) * z[2] * z[2]
+    return shape + real(0.5) * theta[SQUARE] * z[0] * z[0] + theta[VOLUME] * volume_energy(z[2]) + bowl
 
 
 @numeric
@@ -38,7 +39,7 @@ def head_slopes(z: vec3, theta: params) -> vec3:
     return vec3(
         real(0.5) * theta[0] - real(SHARE) * theta[SECOND] + theta[SQUARE] * z[0],
         theta[SECOND],
-        theta[VOLUME] * volume_slope(z[2]) - theta[OFF] * z[2] / wp.sqrt(real(1.0) + z[2] * z[2]),
+        theta[VOLUME] * volume_slope(z[2]) + (theta[PLAIN] - theta[OFF] / wp.sqrt(real(1.0) + z[2] * z[2])) * z[2],
     )
 
 
@@ -128,7 +129,7 @@ def make_law(
     head = {
         "volume_energy": encoder.volume[0],
         "volume_slope": encoder.volume[1],
-        **{column: first + i for i, column in enumerate(("SECOND", "VOLUME", "SQUARE", "OFF"))},
+        **{column: first + i for i, column in enumerate(("SECOND", "VOLUME", "PLAIN", "SQUARE", "OFF"))},
         "SHARE": 1.0 if encoder.second == "even" else 0.0,
     }
     names = {

@@ -12,9 +12,9 @@ from torch.nn.functional import softplus
 from physim.errors import InputError
 from physim.laws.neural.encoders import Encoder, get_encoder
 
-# Columns of theta before those of the units [Pa]: the coefficients of z[1], of the volume's own energy, of z[0]^2/2,
-# and of what is taken off in z[2].
-HEAD = 4
+# Columns of theta before those of the units [Pa]: the coefficients of z[1], of the volume's own energy, of z[2]^2/2, of
+# z[0]^2/2, and of what is taken off in z[2].
+HEAD = 5
 # An optimiser's step of 1e-2 in a raw inner weight should bend the energy within strains of a few tens of percent.
 INNER = 4.0
 OUTER = 0.02
@@ -22,6 +22,23 @@ OUTER = 0.02
 LARGEST_BIAS = 15.0
 # Of the modulus: the least scale of the units that `UnitWeights.take` leaves.
 SMALLEST_SCALE = 1e-3
+# Of the bulk modulus: the least part of the energy that is infinite at J = 0, and of the one that is not, after `take`.
+LEAST_PART = 1e-6
+
+
+@dataclass(frozen=True)
+class Coefficient:
+    """One number that the stress is linear in.
+
+    Attributes:
+        name: as reports tell it.
+        held: whether a fit draws it towards zero; a modulus is not.
+        bounded: whether it must not be negative.
+    """
+
+    name: str
+    held: bool
+    bounded: bool
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,8 @@ class UnitPlan:
         shapes = {"outer": (self.hidden,), "inner": (self.hidden, len(encoder.used)), "bias": (self.hidden,)}
         if encoder.second in ("even", "odd"):
             shapes["second"] = ()
+        if encoder.barrier:
+            shapes["barrier"] = ()
         return shapes if encoder.second == "none" else shapes | {"square": ()}
 
     def make(self, seed: int) -> UnitWeights:
@@ -79,14 +98,15 @@ class UnitWeights(nn.Module):
     inner: nn.Parameter
     bias: nn.Parameter
     second: nn.Parameter
+    barrier: nn.Parameter
     square: nn.Parameter
 
     def __init__(self, plan: UnitPlan, seed: int) -> None:
         super().__init__()
         self.plan = plan
         g = torch.Generator().manual_seed(seed)
-        centre = {"outer": -4.0, "second": -4.0, "square": -4.0} if plan.convex else {"square": -4.0}
-        spread = {"outer": 0.5 if plan.convex else OUTER, "bias": 1.5, "second": 0.0, "square": 0.0}
+        centre = {"square": -4.0, "barrier": -2.0} | ({"outer": -4.0, "second": -4.0} if plan.convex else {})
+        spread = {"outer": 0.5 if plan.convex else OUTER, "bias": 1.5, "second": 0.0, "square": 0.0, "barrier": 0.0}
         for name, shape in plan.shapes().items():
             drawn = torch.randn(shape, dtype=torch.float64, generator=g)
             raw = centre.get(name, 0.0) + spread.get(name, 1.0) * drawn
@@ -128,26 +148,54 @@ class UnitWeights(nn.Module):
             # So small that what is left of both moduli for the head is positive.
             scale = scale / (1.0 + 2.0 * carried.sum(dim=1, keepdim=True) + curve * scale / bulk)
             free = carried[:, 1:] if self.encoder.second == "even" else torch.zeros_like(free)
-        return self.assemble(shear, bulk, scale * free, square, scale * outer)
+            room = bulk - scale * curve
+        else:
+            room = bulk
+        share = torch.sigmoid(self.barrier.reshape(-1, 1)) if "barrier" in shapes else torch.ones_like(free)
+        return self._joined(bulk, share * room, scale * free, square, scale * outer)
 
-    def assemble(self, shear: Tensor, bulk: Tensor, second: Tensor, square: Tensor, outer: Tensor) -> Tensor:
+    def _joined(self, bulk: Tensor, barrier: Tensor, second: Tensor, square: Tensor, outer: Tensor) -> Tensor:
         """Columns of theta, linear in all arguments [Pa], at the present inner weights and biases.
 
-        What the units add to the bulk modulus at rest is taken off again: of the volume's own energy where the law is
-        convex, else by a term that grows more slowly than any other, so that outer weights may be anything.
-
-        Args:
-            shear, bulk: moduli at rest, (n, 1).
-            second: coefficient of z[1], (n, 1).
-            square: coefficient of z[0]^2/2, (n, 1).
-            outer: coefficients of the units, (n, hidden).
+        What the units add to the bulk modulus at rest is taken off again: of the coefficient of z[2]^2/2 where the law
+        is convex, else by a term that grows more slowly than any other, so that outer weights may be anything.
         """
         _, bias, inner = self.units()
         _, curve = self._carried(outer, bias, inner)
         off = curve if not self.plan.convex else 0.0 * curve
-        parts = [second, bulk - (curve - off), square, off, outer, torch.exp(bias), *inner.unbind(dim=1)]
-        rows = max(t.shape[0] for t in (shear, *parts))
+        bowl = bulk - barrier - (curve - off)
+        parts = [second, barrier, bowl, square, off, outer, torch.exp(bias), *inner.unbind(dim=1)]
+        rows = max(t.shape[0] for t in (bulk, *parts))
         return torch.cat([t.expand(rows, -1) for t in parts], dim=1)
+
+    @property
+    def coefficients(self) -> tuple[Coefficient, ...]:
+        """What the stress is linear in, in the order of `assemble`: the shear modulus (fluids have none), the two parts
+        of the bulk modulus, the coefficients of z[1] and z[0]^2/2, those of the units.
+        """
+        shapes, convex = self.plan.shapes(), self.plan.convex
+        solid = [Coefficient("shear", False, convex)] if self.encoder.second != "none" else []
+        heads = [Coefficient(n, True, convex or n != "second") for n in ("barrier", "second", "square") if n in shapes]
+        units = [Coefficient(f"unit {i + 1}", True, convex) for i in range(self.plan.hidden)]
+        return (*solid, Coefficient("volume", False, True), *heads, *units)
+
+    def begin(self, shear: float, bulk: float) -> Tensor:
+        """Coefficients [Pa] of the law without units."""
+        start = {"shear": shear, "volume": bulk}
+        return torch.tensor([start.get(c.name, 0.0) for c in self.coefficients], dtype=torch.float64)
+
+    def assemble(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shear and bulk modulus at rest [Pa], (n, 1), and columns of theta, all linear in the coefficients.
+
+        Args:
+            q: `coefficients` [Pa], (n, m).
+        """
+        at = {c.name: q[:, i : i + 1] for i, c in enumerate(self.coefficients)}
+        none = torch.zeros_like(at["volume"])
+        shear, second, square = (at.get(n, none) for n in ("shear", "second", "square"))
+        bulk = at["volume"] + at.get("barrier", none)
+        outer = q[:, -self.plan.hidden :]
+        return shear, bulk, self._joined(bulk, at.get("barrier", bulk), second, square, outer)
 
     def _carried(self, outer: Tensor, bias: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
         """What units have at rest: slopes in z[0] and z[1], (r, 2), before the tangent is taken off, and the curvature
@@ -157,23 +205,29 @@ class UnitWeights(nn.Module):
         slopes = (outer[:, None] * inner[:, :2] * low[:, None]).sum(dim=2)
         return slopes, (outer * inner[:, 2] ** 2 * low * (1.0 - low)).sum(dim=1, keepdim=True)
 
-    def take(self, shear: float, bulk: float, second: float, square: float, outer: Tensor) -> float:
-        """Set weights from a fit that is linear in them: the arguments of `assemble`, one row of each [Pa].
+    def take(self, q: Tensor) -> tuple[float, float, float]:
+        """Set weights from a fit that is linear in them.
 
         The moduli are to be given to the material. Weights of a convex energy must not be negative; where the units
         then carry more than the moduli, all of them are made smaller by one share.
 
+        Args:
+            q: `coefficients` [Pa], (m,).
+
         Returns:
-            That share, 1 where nothing had to give.
+            Shear and bulk modulus at rest [Pa], and that share, 1 where nothing had to give.
 
         Raises:
             InputError: a modulus that is not positive, or a negative unit of a convex energy.
         """
-        kind, shapes = self.encoder.second, self.plan.shapes()
+        at = {c.name: float(v) for c, v in zip(self.coefficients, q, strict=True)}
+        shear, bulk = at.get("shear", 0.0), at["volume"] + at.get("barrier", 0.0)
+        barrier, second, square = at.get("barrier", bulk), at.get("second", 0.0), at.get("square", 0.0)
+        kind, shapes, outer = self.encoder.second, self.plan.shapes(), q[-self.plan.hidden :]
         scale = bulk if kind == "none" else shear
         if not (scale > 0.0 and bulk > 0.0):
             raise InputError(f"the fit has a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest.")
-        outer, share, free = outer.detach().double().reshape(1, -1), 1.0, second / scale
+        outer, share, free, head = outer.detach().double().reshape(1, -1), 1.0, second / scale, bulk
         square /= scale
         if self.plan.convex:
             if bool((outer < 0).any()):
@@ -192,15 +246,19 @@ class UnitWeights(nn.Module):
             share = min(share, room / need) if need > room else share
             scale = room + SMALLEST_SCALE * scale - share * need
             free = (second - share * other) / scale
+            head -= share * float(curve)
         relative = share * outer[0] / scale
         with torch.no_grad():
             self.outer.copy_(_softplus_raw(relative) if self.plan.convex else relative)
             if "second" in shapes:
                 value = torch.tensor(free, dtype=torch.float64)
                 self.second.copy_(_softplus_raw(value) if self.plan.convex else value)
+            if "barrier" in shapes:
+                part = torch.tensor(barrier / head, dtype=torch.float64)
+                self.barrier.copy_(torch.logit(part, eps=LEAST_PART))
             if "square" in shapes:
                 self.square.copy_(_softplus_raw(torch.tensor(square, dtype=torch.float64)))
-        return share
+        return shear, bulk, share
 
 
 def _softplus_raw(value: Tensor) -> Tensor:
