@@ -111,7 +111,7 @@ def make_law(
     network: tuple[Numeric, Numeric],
     cite: str,
     summary: str,
-    **sizes: int,
+    **names: Any,
 ) -> ElasticLaw:
     """A law of an encoder, a network and the head.
 
@@ -122,17 +122,17 @@ def make_law(
         network: `(z, theta) -> psi` and `(z, theta) -> dpsi/dz`, both zero at rest; they find their columns from FIRST.
         cite: source.
         summary: one line.
-        sizes: further constants that the network's sources name.
+        names: what else the network's sources name: sizes, functions.
     """
     first = len(encoder.params)
-    own = {"FIRST": first + HEAD, **sizes}
+    own = {"FIRST": first + HEAD, **names}
     head = {
         "volume_energy": encoder.volume[0],
         "volume_slope": encoder.volume[1],
         **{column: first + i for i, column in enumerate(("SECOND", "VOLUME", "PLAIN", "SQUARE", "OFF"))},
         "SHARE": 1.0 if encoder.second == "even" else 0.0,
     }
-    names = {
+    bound = {
         "measure": encoder.measure,
         "inputs": encoder.inputs,
         "spread": encoder.spread,
@@ -143,7 +143,7 @@ def make_law(
     }
     fibre = encoder.second == "fibre"
     sources = (fibre_kirchhoff, fibre_energy_density) if fibre else (neural_kirchhoff, neural_energy_density)
-    kirchhoff, energy = (f.bound(f"_{name}", **names) for f in sources)
+    kirchhoff, energy = (f.bound(f"_{name}", **bound) for f in sources)
     return ElasticLaw(name, encoder.params, kirchhoff, energy, encoder.moduli, cite, summary, plan, fibre)
 
 
