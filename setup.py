@@ -2,7 +2,11 @@
 
 from setuptools import find_packages, setup
 
-SHIPPED = {"physim.shipped.scenes": "scenes", "physim.shipped.materials": "materials"}
+SHIPPED = {
+    "physim.shipped.scenes": "scenes",
+    "physim.shipped.materials": "materials",
+    "physim.shipped.materials.neural": "materials/neural",
+}
 
 setup(
     packages=[*find_packages(include=["physim", "physim.*"]), *SHIPPED],

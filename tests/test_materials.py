@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-MATERIALS = sorted((Path(__file__).parents[1] / "materials").glob("*.yaml"))
+FOLDER = Path(__file__).parents[1] / "materials"
+MATERIALS = sorted(p.relative_to(FOLDER).with_suffix("").as_posix() for p in FOLDER.rglob("*.yaml"))
 SCENE = """
 title: one drop
 dim: 2
@@ -17,13 +18,13 @@ bodies: {{blob: {{shape: {{sphere: {{center: [0.05, 0.05], radius: 3 cm}}}}, mat
 """
 
 
-@pytest.mark.parametrize("path", MATERIALS, ids=lambda p: p.stem)
-def test_material_file(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", MATERIALS)
+def test_material_file(name: str, tmp_path: Path) -> None:
     from physim.scene.build import build
     from physim.scene.loader import load_scene
 
     scene_file = tmp_path / "scene.yaml"
-    scene_file.write_text(SCENE.format(name=path.stem))
+    scene_file.write_text(SCENE.format(name=name))
     scene = load_scene(scene_file)
     spec = scene.spec.materials["it"]
     assert spec.source and spec.title and spec.valid

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from physim.scene.document import read_document
-from physim.scene.paths import MATERIALS, SCENES, shipped_folder
+from physim.scene.paths import MATERIALS, SCENES, shipped_files
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def list_materials() -> list[Entry]:
 
 def _entries(kind: str) -> list[Entry]:
     found = []
-    for path in sorted(shipped_folder(kind).glob("*.yaml")):
+    for name, path in sorted(shipped_files(kind).items()):
         title = read_document(path).data.get("title")
-        found.append(Entry(path.stem, str(title or ""), path))
+        found.append(Entry(name, str(title or ""), path))
     return found

@@ -25,8 +25,14 @@ def shipped_folder(kind: str) -> Path:
 
 
 def shipped_names(kind: str) -> list[str]:
-    """Names of the shipped scenes or materials, without `.yaml`."""
-    return sorted(p.stem for p in shipped_folder(kind).glob("*.yaml"))
+    """Names of the shipped scenes or materials, without `.yaml`; `neural/jelly` for one in a folder of its own."""
+    return sorted(shipped_files(kind))
+
+
+def shipped_files(kind: str) -> dict[str, Path]:
+    """The shipped scenes or materials by name."""
+    folder = shipped_folder(kind)
+    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in folder.rglob("*.yaml")}
 
 
 def find_scene(name: str | Path) -> Path:
@@ -94,9 +100,9 @@ def find_material(name: str, where: Where) -> Path:
     """
     if name.endswith((".yaml", ".yml")):
         return resolve(name, where)
-    names = shipped_names(MATERIALS)
-    if name in names:
-        return shipped_folder(MATERIALS) / f"{name}.yaml"
+    files = shipped_files(MATERIALS)
+    if name in files:
+        return files[name]
     raise InputError(
-        f"no shipped material '{name}'.{nearest(name, names)} A file beside the scene is written with .yaml"
+        f"no shipped material '{name}'.{nearest(name, sorted(files))} A file beside the scene is written with .yaml"
     )
