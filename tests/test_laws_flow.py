@@ -17,6 +17,7 @@ from torch import Tensor
 from physim.errors import InputError
 from physim.fit.differences import compare
 from physim.fit.material_file import write_materials
+from physim.fit.space import Quantity, Space
 from physim.fit.uncertainty import Estimate
 from physim.laws import InelasticLaw, Material, ViscousLaw, get_law
 from physim.laws.neural import neural_energy, neural_plastic, neural_viscous
@@ -288,7 +289,10 @@ def test_files_keep_every_bit(tmp_path: Path):
     )
     estimate = Estimate("materials.clay.inelastic.yield_stress", "Pa", 9e2, 8e2, 1e3, 50.0, True)
     uncertainty = SimpleNamespace(estimates=[estimate], combined=[])
-    result = SimpleNamespace(uncertainty=uncertainty, assumptions=[], level=0.9)
+    space = Space((Quantity("materials.clay.inelastic.yield_stress", "Pa", 9e2),))
+    result = SimpleNamespace(
+        uncertainty=uncertainty, assumptions=[], level=0.9, space=space, raw=space.start(), learned={}
+    )
     (written,) = write_materials(scene, result, tmp_path / "out")
     again = make_material(read_material_file(written))
     for mine, theirs in zip(again.networks[1:], material.networks[1:], strict=True):

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from physim.errors import InputError
 from physim.fit.fingerprint import fingerprint
 from physim.fit.material_file import write_materials
+from physim.fit.space import Quantity, Space
 from physim.fit.uncertainty import Estimate
 from physim.laws.neural import neural_energy
 from physim.scene.build import build
@@ -158,7 +159,10 @@ def test_a_fit_writes_weights_beside_its_material(tmp_path):
     scene = load_scene(tmp_path / "cube.yaml")
     estimate = Estimate("materials.gel.E", "Pa", 9e4, 8e4, 1e5, 5e3, True)
     uncertainty = SimpleNamespace(estimates=[estimate], combined=[])
-    result = SimpleNamespace(uncertainty=uncertainty, assumptions=[], level=0.9)
+    space = Space((Quantity("materials.gel.E", "Pa", 9e2),))
+    result = SimpleNamespace(
+        uncertainty=uncertainty, assumptions=[], level=0.9, space=space, raw=space.start(), learned={}
+    )
     (written,) = write_materials(scene, result, tmp_path / "out")
     back = make_material(read_material_file(written))
     assert torch.equal(back.network.inner, scene.materials["gel"].network.module.inner)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from physim.fit.uncertainty import differentiate, laplace
+from physim.fit.derivatives import differentiate
+from physim.fit.uncertainty import laplace
 from physim.observe.record import Comparison
 from tools.recovery_cases import Case, Recovery
 

@@ -131,7 +131,7 @@ class Walk:
         if report.loss < attempt.best_loss:
             attempt.best_loss, attempt.best_z = report.loss, report.z
         attempt.optimiser = optimiser.state()
-        values = space.values(objective.full(report.z)).tolist()
+        full = objective.full(report.z)
         record = {
             "start": attempt.start,
             "stage": attempt.stage,
@@ -143,8 +143,10 @@ class Walk:
             "change": report.change,
             "runs": objective.evaluations - before,
             "note": report.note,
-            "values": dict(zip(space.names, values, strict=True)),
+            "values": {name: float(value) for name, value in space.named(full).items()},
         }
+        if space.blocks:
+            record["weights_moved"] = space.moves(full)
         if report.stop or attempt.iteration == stage.iterations:
             self._finish(report.stop or "all iterations done", objective)
         return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,11 @@ def comparison_figure(comparison: Comparison) -> bytes:
         measured, predicted = comparison.measured[keep, column], comparison.predicted.detach()[keep, column]
         top.plot(at, (measured * scale).tolist(), "o", ms=3, mfc="none", color=colour, label=f"{name}measured")
         top.plot(at, (predicted * scale).tolist(), "-", lw=1.3, color=colour, label=f"{name}simulated")
+        if comparison.band is not None:
+            half = comparison.band[keep, column]
+            half = torch.where(torch.isfinite(half), half, math.nan)
+            low, high = (predicted + s * half for s in (-1.0, 1.0))
+            top.fill_between(at, (low * scale).tolist(), (high * scale).tolist(), color=colour, alpha=0.2, lw=0)
         bottom.plot(at, ((predicted - measured) * scale).tolist(), ".-", ms=3, lw=0.8, color=colour)
     sigma = float(comparison.sigma.median()) * scale
     bottom.axhspan(-sigma, sigma, color=GREY, alpha=0.25, lw=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from physim.scene.weights_file import ENDING, write_weights
 
 
 def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]:
-    """Write every material with a fitted parameter: `material.yaml`, or `material_<name>.yaml` if several.
+    """Write every material of which something was fitted: `material.yaml`, or `material_<name>.yaml` if several.
 
     The weights of a learned law lie beside it, under the same name with another ending; those of a viscous or
     inelastic law are named for it, `material_inelastic.safetensors`.
@@ -31,13 +32,15 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
         if section == "materials":
             name, _, key = rest.partition(".")
             fitted.setdefault(name, {})[key] = estimate
+    for block in result.space.blocks:
+        fitted.setdefault(block.name.split(".")[1], {})
     paths = []
     for name, estimates in fitted.items():
         path = folder / ("material.yaml" if len(fitted) == 1 else f"material_{file_name(name)}.yaml")
         prefix = f"materials.{name}."
         combined = {e.name.removeprefix(prefix): e for e in result.uncertainty.combined if e.name.startswith(prefix)}
         assumed = {a.name: quantity(a.sd, a.dimension) for a in result.assumptions}
-        spec = scene.materials[name]
+        spec = fitted_spec(scene, result, name)
         weights = weights_beside(spec, path)
         text = material_yaml(
             scene,
@@ -51,6 +54,15 @@ def write_materials(scene: Scene, result: FitResult, folder: Path) -> list[Path]
         write_atomic(path, text)
         paths.append(path)
     return paths
+
+
+def fitted_spec(scene: Scene, result: FitResult, name: str) -> MaterialSpec:
+    """A material of the scene with its fitted weights, and with what training held where its weights were fitted."""
+    spec, prefix = scene.materials[name], f"materials.{name}."
+    weights = {n.removeprefix(prefix): w for n, w in result.space.weights(result.raw).items() if n.startswith(prefix)}
+    if not weights:
+        return spec
+    return replace(spec.with_weights(weights), learned=result.learned.get(name))
 
 
 def material_yaml(
@@ -79,8 +91,9 @@ def material_yaml(
         "title": f"{spec.name}, fitted to {scene.spec.title}",
         "source": f"physim fit {scene.file.name}, data: {records}; intervals hold {100 * level:g} %",
         **entries(spec, estimates, weights=weights),
-        "intervals": intervals(spec, combined or estimates),
     }
+    if estimates:
+        data["intervals"] = intervals(spec, combined or estimates)
     if combined:
         data["intervals"] |= {"noise alone": intervals(spec, estimates), "assumed": assumed}
     if spec.learned is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from physim.errors import FitError, GradientError, SimulationError, nearest
+from physim.fit.slopes import jacobian_of
 from physim.fit.space import Space
 from physim.fit.spread import caught, parallel
 from physim.fit.stage import Stage
@@ -87,8 +88,8 @@ class Objective:
         self.stage = stage
         self.threads, self.ranks = threads, ranks
         space = problem.space
-        names = stage.parameters or space.names
-        self.free = torch.tensor([space.index(n) for n in names])
+        names = stage.parameters or space.members
+        self.free = torch.cat([torch.arange(space.size)[space.rows(n)] for n in names])
         self.base = raw.detach().clone()
         low, high = space.bounds()
         self.lower, self.upper = low[self.free], high[self.free]
@@ -148,7 +149,8 @@ class Objective:
             SimulationError: a run or its gradient failed, or `z` is outside the bounds.
             FitError: a free quantity has no gradient.
         """
-        blind = [n for n in (self.problem.space.names[i] for i in self.free) if n in self.problem.without_gradient]
+        own = self.problem.space.names
+        blind = [own[i] for i in self.free if i < len(own) and own[i] in self.problem.without_gradient]
         if blind:
             raise FitError(f"{', '.join(blind)} has no gradient; use `method: gauss_newton` for it.")
         if bool((z < self.lower).any()) or bool((z > self.upper).any()):
@@ -198,7 +200,7 @@ class Objective:
             Rejected: the simulation fails on both sides.
         """
         if self.problem.exact_jacobian:
-            return torch.autograd.functional.jacobian(self._all, z)  # type: ignore[return-value]
+            return jacobian_of(self._all, z)
         sides = (1.0, -1.0) if central else (1.0,)
         moves = [s * step * torch.eye(len(z), dtype=z.dtype)[i] for i in range(len(z)) for s in sides]
         # At a bound a difference turns inwards: a clipped point would be no step at all.
@@ -212,7 +214,7 @@ class Objective:
             plus, minus = values[2 * i], values[2 * i + 1]
             high, low = points[2 * i][i], points[2 * i + 1][i]
             if isinstance(plus, SimulationError) and isinstance(minus, SimulationError):
-                name = self.problem.space.names[index]
+                name = self.problem.space.owner(index)
                 raise Rejected(f"the simulation fails on both sides of the current {name}: {plus}")
             if isinstance(plus, SimulationError):
                 plus, high = here, z[i]
@@ -221,7 +223,7 @@ class Objective:
             if high == low:  # both sides turned inwards from the same bound
                 minus, low = here, z[i]
             if high == low:
-                name = self.problem.space.names[index]
+                name = self.problem.space.owner(index)
                 raise Rejected(f"the bounds of {name} leave no room to vary it.")
             columns.append((plus - minus) / (high - low))
         return torch.stack(columns, dim=1)

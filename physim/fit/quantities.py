@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from physim.fit.uncertainty import Estimate
+from physim.fit.uncertainty import Estimate, Weights
 
 PREFIXED = ("Pa", "Pa s", "m", "m/s", "s", "N", "kg", "m/s^2")
 
@@ -25,3 +25,9 @@ def shown(value: float, unit: str) -> str:
 def interval(estimate: Estimate) -> str:
     """The interval in words."""
     return f"{shown(estimate.low, estimate.unit)} to {shown(estimate.high, estimate.unit)}"
+
+
+def weights_words(weights: Weights) -> str:
+    """A block of weights in words."""
+    told = "" if math.isnan(weights.determined) else f", {weights.determined:.1f} of them fixed by the data"
+    return f"{weights.count} weights, moved by {weights.moved:.2g} (rms){told}"

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from physim.fit.figures import comparison_figure, loss_figure
-from physim.fit.quantities import interval, shown
+from physim.fit.quantities import interval, shown, weights_words
 from physim.fit.result import FitResult
 from physim.scene.rundir import write_atomic
 
@@ -52,6 +52,11 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
     parts += ["<h2>Agreement</h2>", _scores(result)]
     for comparison in result.comparisons:
         parts.append(_image(comparison_figure(comparison), f"{comparison.name}: measured and simulated"))
+    if any(c.band is not None for c in result.comparisons):
+        parts.append(
+            f'<p class="small">Band around a simulated curve: its {100 * result.level:g} % interval, '
+            "from what the data leave open of the fitted values and weights.</p>"
+        )
     if any(not bool(c.fitted.all()) for c in result.comparisons):
         parts.append('<p class="small">Shaded: held out, never fitted. Grey band: stated noise.</p>')
     if len(result.space.names) > 1:
@@ -77,6 +82,8 @@ def _values(result: FitResult) -> str:
         ]
         for i, e in enumerate(result.uncertainty.estimates)
     ]
+    blank = [""] * (4 if combined else 2)
+    rows += [[w.name, weights_words(w), *blank, ""] for w in result.uncertainty.weights]
     if not combined:
         return _table(["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3))
     head = [f"{level} interval, noise alone", "standard deviation", "with what is assumed", "standard deviation"]
@@ -132,11 +139,10 @@ def _starts(result: FitResult) -> str:
     rows = []
     for i, f in enumerate(result.position.finished):
         pairs = zip(result.space.quantities, result.space.values(f.begin), result.space.values(f.raw), strict=True)
-        moves = ", ".join(
-            f"{q.name.split('.')[-1]} {shown(float(a), q.unit)} → {shown(float(b), q.unit)}" for q, a, b in pairs
-        )
+        moves = [f"{q.name.split('.')[-1]} {shown(float(a), q.unit)} → {shown(float(b), q.unit)}" for q, a, b in pairs]
+        moves += [f"{name} moved by {by:.2g}" for name, by in result.space.moves(f.raw).items()]
         best = "best" if f is result.best else ""
-        rows.append([str(i + 1), moves, f"{f.loss:.4g}", f.stop, best])
+        rows.append([str(i + 1), ", ".join(moves), f"{f.loss:.4g}", f.stop, best])
     return _table(["start", "from → to", "loss", "end", ""], rows, numeric=(2,))
 
 

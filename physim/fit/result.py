@@ -13,12 +13,13 @@ from torch import Tensor
 
 from physim.fit.assumptions import Assumption
 from physim.fit.loop import Position, StartResult, best_start
-from physim.fit.quantities import interval, shown
+from physim.fit.quantities import interval, shown, weights_words
 from physim.fit.scores import Score
 from physim.fit.space import Space
 from physim.fit.uncertainty import Estimate, Uncertainty
 from physim.observe.record import Comparison
 from physim.scene.expectation import Verdict
+from physim.scene.learned import LearnedSpec
 from physim.scene.rundir import write_atomic
 
 
@@ -31,7 +32,7 @@ class FitResult:
         title: one line about the scene.
         space: the fitted quantities.
         raw: best raw parameters, (p,).
-        uncertainty: intervals, correlations and warnings.
+        uncertainty: intervals, correlations, what became of weights, and warnings.
         comparisons: measured beside predicted at the best parameters, held-out records included.
         scores: agreement per observation and role.
         position: history and every start's end.
@@ -41,6 +42,7 @@ class FitResult:
         folder: where the files lie; None if none were written.
         notes: sentences about the run: fallbacks, warnings of the scene.
         verdict: the scene's tested number at the fitted values; None where it has none that a fit can tell.
+        learned: what training held, by material whose weights were fitted.
         assumptions: numbers taken as known up to a standard deviation, in the order of `uncertainty.shifts`.
     """
 
@@ -59,6 +61,7 @@ class FitResult:
     notes: tuple[str, ...] = field(default_factory=tuple)
     verdict: Verdict | None = None
     assumptions: tuple[Assumption, ...] = ()
+    learned: dict[str, LearnedSpec] = field(default_factory=dict)
 
     @property
     def values(self) -> dict[str, float]:
@@ -93,12 +96,13 @@ class FitResult:
     def lines(self) -> list[str]:
         """The result in words: values with intervals, agreement, warnings, the tested number."""
         level = f"{100 * self.level:g} %"
-        width = max(len(e.name) for e in self.uncertainty.estimates)
+        width = max(len(name) for name in self.space.members)
         told = [
             f"{e.name:<{width}}  {shown(e.value, e.unit)}  ({level}: {interval(e)}" for e in self.uncertainty.estimates
         ]
         both = [f" from noise alone, {interval(c)} with what is assumed)" for c in self.uncertainty.combined]
         told = [a + b for a, b in zip(told, both or [")"] * len(told), strict=True)]
+        told += [f"{w.name:<{width}}  {weights_words(w)}" for w in self.uncertainty.weights]
         told += [f"assumed: {text}" for text in map(self.effect, self.assumptions)]
         for s in self.scores:
             share = f"{100 * s.relative:.2f} % of the amplitude"
@@ -129,7 +133,9 @@ class FitResult:
                 for a in self.assumptions
             },
             "correlation": u.correlation.tolist(),
-            "covariance_raw": u.covariance.tolist(),
+            "covariance_raw": u.covariance[: len(u.estimates), : len(u.estimates)].tolist(),
+            "weights": [asdict(w) for w in u.weights],
+            "learned": {name: told.written() for name, told in self.learned.items()},
             "warnings": list(u.warnings),
             "notes": list(self.notes),
             "noise": u.noise,
@@ -138,8 +144,9 @@ class FitResult:
             "scores": [asdict(s) for s in self.scores],
             "starts": [
                 {
-                    "begin": dict(zip(self.space.names, self.space.values(f.begin).tolist(), strict=True)),
-                    "end": dict(zip(self.space.names, self.space.values(f.raw).tolist(), strict=True)),
+                    "begin": {n: float(v) for n, v in self.space.named(f.begin).items()},
+                    "end": {n: float(v) for n, v in self.space.named(f.raw).items()},
+                    "weights_moved": self.space.moves(f.raw),
                     "loss": f.loss,
                     "stop": f.stop,
                 }

@@ -15,6 +15,7 @@ from physim.errors import InputError
 from physim.fit.problem import Rejected
 from physim.fit.space import Space
 from physim.laws import Material
+from physim.laws.neural.flat import put_weights, split_weights
 from physim.observe.observer import reader, split
 from physim.observe.record import Comparison, Observation
 from physim.scene.build import build, time_steps
@@ -35,8 +36,8 @@ RUNGS = 4
 class Rig:
     """A built recording for one thread.
 
-    Material parameters, velocities, gravity and delays are set in place and carry gradients; any other number of the
-    scene is set by building the scene again, without gradients.
+    Material parameters, weights of learned laws, velocities, gravity and delays are set in place and carry gradients;
+    any other number of the scene is set by building the scene again, without gradients.
 
     Args:
         scene: with the settings of the recording applied.
@@ -57,10 +58,10 @@ class Rig:
         Raises:
             SimulationError: a substep failed, or a fitted delay moves a record out of reach.
         """
-        values = dict(zip(self.space.names, self.space.values(raw), strict=True))
+        values = self.space.named(raw)
         built = self._build(values)
         leaves = {n: v.detach().requires_grad_(v.requires_grad) for n, v in values.items()}
-        pairs = self._set_materials(built, values)
+        pairs = self._set_materials(built, values) + self._set_weights(built, raw)
         observations = [o if end is None else o.shortened(end) for o in make_observations(built, self._gauges)]
         observed = [o for o in observations if o is not None]
         gauges = [o.gauge for o in observed]
@@ -87,13 +88,14 @@ class Rig:
         Raises:
             SceneError: it cannot be built.
         """
-        self._build(dict(zip(self.space.names, self.space.values(raw), strict=True)))
+        self._build(self.space.named(raw))
 
     def play(self, raw: Tensor, keep: Callable[[Built, Any], None]) -> Built:
         """Simulate the whole duration at raw parameters, (p,), and hand every frame's state to `keep`."""
-        values = dict(zip(self.space.names, self.space.values(raw), strict=True))
+        values = self.space.named(raw)
         built = self._build(values)
         self._set_materials(built, values)
+        self._set_weights(built, raw)
         state = self._start(built, values)
         dt, every, frames = self._steps(built, float("inf"))
         with _gravity(built, values):
@@ -132,6 +134,25 @@ class Rig:
                     pairs.append((material.raw[key], material.table[key].to_raw(value)))
                 else:
                     material.freeze(key)
+        return pairs
+
+    def _set_weights(self, built: Built, raw: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Set the weights of learned laws; pairs of a module's weights and the tensor they must equal."""
+        pairs = []
+        for name, flat in self.space.weights(raw).items():
+            _, material_name, *part = name.split(".")
+            material = material_of(built, material_name)
+            if material is None:
+                continue
+            attribute = "_".join(part)
+            network = getattr(material, attribute)
+            put_weights(network, flat.detach())
+            if not flat.requires_grad:
+                material.freeze(attribute)
+                continue
+            material.free(attribute)
+            parts = split_weights(network, flat)
+            pairs += [(weight, parts[key]) for key, weight in network.named_parameters()]
         return pairs
 
     def _start(self, built: Built, values: dict[str, Tensor]) -> Any:

@@ -11,7 +11,9 @@ import torch
 
 from physim.errors import FitError, SimulationError
 from physim.fit.assumptions import Assumption, both_sides, make_assumptions, sensitivities
+from physim.fit.bands import banded
 from physim.fit.checkpoint import CheckpointStore
+from physim.fit.derivatives import differentiate, exactly, left_out
 from physim.fit.expected import judge
 from physim.fit.fingerprint import fingerprint
 from physim.fit.frames import write_frames
@@ -23,11 +25,12 @@ from physim.fit.report import write_report
 from physim.fit.result import FitResult
 from physim.fit.scene_problem import SceneProblem
 from physim.fit.scores import score
-from physim.fit.settings import fit_part, make_space, make_stages, make_starts
+from physim.fit.settings import advice, fit_part, make_space, make_stages, make_starts
 from physim.fit.spread import caught, parallel
 from physim.fit.stage import Stage
 from physim.fit.table_problem import TableProblem
-from physim.fit.uncertainty import differentiate, laplace
+from physim.fit.training import held_by_training
+from physim.fit.uncertainty import laplace
 from physim.observe.record import Comparison
 from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene, load_scene
@@ -121,7 +124,7 @@ def _fit(
             listen=_listener(folder, bar),
         )
         bar.say("intervals")
-        notes = [*scene.warnings, *told]
+        notes = [*scene.warnings, *advice(scene), *told]
         result = conclude(
             scene, problem, stages, position, assumptions, sides, threads=threads, ranks=ranks, notes=notes
         )
@@ -154,15 +157,17 @@ def conclude(
     part = fit_part(scene)
     raw = position.finished[best_start(position)].raw
     base, jacobians = differentiate(last, raw, step=stages[-1].difference, threads=threads, ranks=ranks)
-    held, failures = held_out(last, raw, threads, ranks)
+    held, slopes, failures = held_out(last, raw, threads, ranks)
     assumed: list[torch.Tensor] = []
     try:
         assumed = sensitivities(sides, raw, base, threads=threads, ranks=ranks) if sides else []
     except SimulationError as error:
         failures.append(f"The intervals leave out what is assumed, because it cannot be varied: {error}")
-    uncertainty = laplace(last.space, raw, base, jacobians, level=part.level, assumed=assumed)
-    comparisons = [*base, *held]
+    uncertainty = laplace(last.space, raw, base, jacobians, level=part.level, assumed=assumed, known=left_out(last))
+    comparisons = banded(base, jacobians, uncertainty, part.level)
+    comparisons += banded(held, slopes, uncertainty, part.level) if last.exact_jacobian else held
     scores = score(comparisons)
+    learned, untold = held_by_training(scene, last, raw, scores)
     return FitResult(
         name=scene.name,
         title=scene.spec.title,
@@ -176,28 +181,34 @@ def conclude(
         position=position,
         level=part.level,
         runs=sum(r["runs"] for r in position.history),
-        notes=(*notes, *failures),
+        notes=(*notes, *failures, *untold),
+        learned=learned,
     )
 
 
 def held_out(
     problem: Problem, raw: torch.Tensor, threads: int, ranks: Ranks = ALONE
-) -> tuple[list[Comparison], list[str]]:
-    """Predictions of the held-out recordings, and a sentence for each that cannot be simulated."""
+) -> tuple[list[Comparison], list[torch.Tensor], list[str]]:
+    """Predictions of the held-out recordings, their Jacobians where exact, and a sentence for each that cannot be
+    simulated.
+    """
+    exact = problem.exact_jacobian
 
-    def run(recording: str) -> list[Comparison]:
+    def run(recording: str) -> tuple[list[Comparison], list[torch.Tensor]]:
+        if exact:
+            return exactly(problem, raw, [recording])
         with torch.no_grad():
-            return [c.held() for c in problem.predict(recording, raw)]
+            return problem.predict(recording, raw), []
 
     names = problem.held_recordings
     results = parallel(lambda n: caught(run, n), names, threads, ranks)
-    found = [c for r in results if not isinstance(r, SimulationError) for c in r]
+    found = [r for r in results if not isinstance(r, SimulationError)]
     failed = [
         f"The held-out recording {n} cannot be simulated with the fitted values: {r}"
         for n, r in zip(names, results, strict=True)
         if isinstance(r, SimulationError)
     ]
-    return found, failed
+    return [c.held() for cs, _ in found for c in cs], [J for _, Js in found for J in Js], failed
 
 
 def write_results(

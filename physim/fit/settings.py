@@ -6,18 +6,35 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from physim.errors import FitError
+from physim.fit.block import RIDGE, Block
+from physim.fit.derivatives import MOST_WEIGHTS
 from physim.fit.space import Prior, Quantity, Space, Transform
 from physim.fit.stage import Method, Stage
+from physim.laws.neural.flat import flat_weights
+from physim.laws.neural.span import span_weights
+from physim.laws.tables import incompressible_strain
 from physim.scene.loader import Scene
-from physim.scene.parameters import FreeNumber, free_number
-from physim.scene.spec_fit import FitPart, ParameterPart
+from physim.scene.networks import NetworkSpec
+from physim.scene.parameters import FreeNumber, free_network, free_number
+from physim.scene.spec_fit import FitPart, ParameterPart, StagePart
 from physim.scene.units import ANGLE, TIME
 
 SI_NAMES = {ANGLE.name: "rad"}
 """Dimensions whose values are kept in another unit than the one shown in files."""
+
+ITERATIONS = 25
+"""Iterations of a stage of named quantities, unless given."""
+TRAINING = {Method.GAUSS_NEWTON: 100, Method.ADAM: 300, Method.LBFGS: 100}
+"""Those of a stage with weights."""
+SLOW = 0.02
+"""First step of Adam in raw units where weights are freed: they bend the energy at once, and together."""
+TABLE_NOISE = 0.01
+"""Share of a stress that counts as one standard deviation where stress-stretch tables are weighed against a prior."""
 
 
 def fit_part(scene: Scene) -> FitPart:
@@ -32,30 +49,39 @@ def fit_part(scene: Scene) -> FitPart:
 
 
 def make_space(scene: Scene) -> Space:
-    """The fitted quantities with their bounds, transforms, starts and priors."""
-    found = []
+    """The fitted quantities with their bounds, transforms, starts and priors, and the blocks of weights."""
+    found, blocks = [], []
     for name, part in fit_part(scene).parameters.items():
+        network = free_network(scene.materials, name)
+        if network is not None:
+            blocks.append(_block(scene, name, network, part))
+            continue
         number = free_number(scene.spec, scene.materials, name)
         found.append(_quantity(scene, number, part))
-    return Space(tuple(found))
+    return Space(tuple(found), tuple(blocks))
 
 
 def make_stages(scene: Scene) -> tuple[Stage, ...]:
-    """The stages; one with all parameters and the whole record unless the scene names some."""
+    """The stages; one with all parameters and the whole record unless the scene names some.
+
+    Raises:
+        FitError: a stage would simulate changes of too many weights one by one.
+    """
     part = fit_part(scene)
-    if not part.stages:
-        return (Stage(method=Method(part.method), iterations=part.iterations, rate=part.rate),)
     stages = []
-    for i, given in enumerate(part.stages):
+    for i, given in enumerate(part.stages or (StagePart(name="fit"),)):
+        name = given.name or f"stage {i + 1}"
+        method = _method(scene, name, given)
+        training = bool(_weights(scene, given))
         options: dict[str, Any] = {
-            "name": given.name or f"stage {i + 1}",
-            "method": Method(given.method or part.method),
+            "name": name,
+            "method": method,
             "parameters": given.parameters,
             "recordings": given.recordings,
             "begin": given.begin,
             "end": given.end,
-            "iterations": given.iterations or part.iterations,
-            "rate": given.rate or part.rate,
+            "iterations": given.iterations or part.iterations or (TRAINING[method] if training else ITERATIONS),
+            "rate": given.rate or part.rate or (SLOW if training and method is Method.ADAM else None),
             "overrides": tuple(f"{key}={value}" for key, value in given.set.items()),
         }
         options |= {k: getattr(given, k) for k in ("tolerance", "difference") if getattr(given, k) is not None}
@@ -63,9 +89,107 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
+def advice(scene: Scene) -> list[str]:
+    """What a stage costs that simulates a change of every weight, in sentences."""
+    found = []
+    for i, given in enumerate(fit_part(scene).stages or (StagePart(name="fit"),)):
+        count = _weights(scene, given)
+        if count and scene.spec.solver != "none" and _asked(scene, given) is Method.GAUSS_NEWTON:
+            found.append(
+                f"Stage '{given.name or f'stage {i + 1}'}' differences {count} weights by simulation: "
+                f"{_cost(scene, count)} runs for each Jacobian; `method: adam` needs one run and its adjoint per step."
+            )
+    return found
+
+
+def _method(scene: Scene, name: str, given: StagePart) -> Method:
+    """How a stage searches: weights of simulated scenes by gradients, everything else by Gauss-Newton."""
+    count = _weights(scene, given)
+    asked = _asked(scene, given)
+    if asked is None:
+        return Method.ADAM if count and scene.spec.solver != "none" else Method.GAUSS_NEWTON
+    if asked is Method.GAUSS_NEWTON and count > MOST_WEIGHTS and scene.spec.solver != "none":
+        raise FitError(
+            f"stage '{name}': gauss_newton would simulate {_cost(scene, count)} runs for each Jacobian of {count} "
+            f"weights (at most {MOST_WEIGHTS} are differenced); use `method: adam` or `lbfgs`, which have the adjoint, "
+            "or name the stage's `parameters` without the weights."
+        )
+    return asked
+
+
+def _asked(scene: Scene, given: StagePart) -> Method | None:
+    """The method that a scene names for a stage."""
+    named = given.method or fit_part(scene).method
+    return Method(named) if named else None
+
+
+def _weights(scene: Scene, given: StagePart) -> int:
+    """How many weights a stage frees."""
+    names = given.parameters or tuple(fit_part(scene).parameters)
+    networks = [free_network(scene.materials, n) for n in names]
+    return sum(len(flat_weights(n.module)) for n in networks if n is not None)
+
+
+def _cost(scene: Scene, count: int) -> int:
+    """Runs of a Jacobian by differences of so many weights."""
+    return 2 * count * max(1, sum(r.role == "fit" for r in scene.spec.recordings.values()))
+
+
+def _block(scene: Scene, name: str, network: NetworkSpec, part: ParameterPart) -> Block:
+    """Weights with their prior; those that the scene draws are scaled to the strains of the tables."""
+    sd = RIDGE if part.prior is None else float(part.prior.sd)
+    start, scale = _drawn(scene, name, network, network.seed or 0)
+    return Block(name, start if network.file is None else flat_weights(network.module), sd, _noise(scene), scale)
+
+
+def _drawn(scene: Scene, name: str, network: NetworkSpec, seed: int) -> tuple[Tensor, Tensor]:
+    """Weights drawn with a seed, for the strains of the tables if there are any, and sizes of changes, (w,) each."""
+    module: Any = network.module
+    made, strains = module.plan.make(seed), _strains(scene, name)
+    scales = {} if strains is None else span_weights(made, strains)
+    parts = [scales.get(key, torch.ones_like(weight)).reshape(-1) for key, weight in made.named_parameters()]
+    return flat_weights(made), torch.cat(parts).detach()
+
+
+def _strains(scene: Scene, name: str) -> Tensor | None:
+    """Deformation gradients of the fitted tests of a material, (m, 3, 3), taken as incompressible; None without any."""
+    _, material, *part = name.split(".")
+    if len(part) > 1:
+        return None
+    found = []
+    for test in scene.spec.tables.values():
+        if test.material == material and test.role == "fit":
+            table = scene.tables[test.data]
+            stretch = torch.as_tensor(table.column(test.strain or table.columns[0]))
+            found.append(incompressible_strain(test.test, stretch[torch.isfinite(stretch)]))
+    return torch.cat(found) if found else None
+
+
+def _noise(scene: Scene) -> float:
+    """Residual that counts as one standard deviation: motion is in units of its noise, tables are in shares of the
+    largest stress, of each, or in Pa.
+    """
+    if scene.spec.solver != "none":
+        return 1.0
+    bare = [t for t in scene.spec.tables.values() if t.scale == "none"]
+    if not bare:
+        return TABLE_NOISE
+    columns = [scene.tables[t.data].column(t.stress or scene.tables[t.data].columns[1]) for t in bare]
+    return TABLE_NOISE * max(float(np.nanmax(np.abs(c))) for c in columns)
+
+
 def make_starts(scene: Scene, space: Space) -> list[Tensor]:
-    """Raw starts: the positive quantities times each factor of `fit.starts`."""
-    return [space.factored(f) for f in fit_part(scene).starts]
+    """Raw starts: the positive quantities times each factor of `fit.starts`.
+
+    Weights that the scene draws are drawn anew, with the next seed, for every start after the first.
+    """
+    starts = [space.factored(f) for f in fit_part(scene).starts]
+    for i, raw in enumerate(starts[1:], start=1):
+        for block in space.blocks:
+            network = free_network(scene.materials, block.name)
+            if network is not None and network.seed is not None:
+                raw[space.rows(block.name)] = _drawn(scene, block.name, network, network.seed + i)[0]
+    return starts
 
 
 def _quantity(scene: Scene, number: FreeNumber, part: ParameterPart) -> Quantity:

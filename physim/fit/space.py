@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from physim.errors import InputError, nearest
+from physim.fit.block import Block
 
 
 class Transform(Enum):
@@ -106,47 +107,82 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Space:
-    """All fitted quantities of a problem, in order."""
+    """All fitted quantities of a problem in order, and after them its blocks of weights.
+
+    Attributes:
+        quantities: named numbers; one raw value each.
+        blocks: weights of learned laws; as many raw values as they have weights.
+    """
 
     quantities: tuple[Quantity, ...]
+    blocks: tuple[Block, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.quantities:
+        if not self.quantities and not self.blocks:
             raise InputError("there is nothing to fit: name at least one parameter under fit.parameters.")
-        names = self.names
+        names = self.members
         twice = {n for n in names if names.count(n) > 1}
         if twice:
             raise InputError(f"fitted twice: {', '.join(sorted(twice))}.")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """User-facing names."""
+        """User-facing names of the quantities."""
         return tuple(q.name for q in self.quantities)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the quantities and of the blocks."""
+        return (*self.names, *(b.name for b in self.blocks))
+
+    @property
+    def size(self) -> int:
+        """Number of raw values."""
+        return len(self.quantities) + sum(b.count for b in self.blocks)
 
     def start(self) -> Tensor:
         """Raw values of the starts, (p,)."""
         return self.raw([q.start for q in self.quantities])
 
     def raw(self, values: Sequence[float]) -> Tensor:
-        """Raw values of physical ones, (p,)."""
+        """Raw values of physical ones, weights at their start, (p,)."""
         pairs = zip(self.quantities, values, strict=True)
-        return torch.tensor([q.raw(float(v)) for q, v in pairs], dtype=torch.float64)
+        own = torch.tensor([q.raw(float(v)) for q, v in pairs], dtype=torch.float64)
+        return torch.cat([own, *(b.start for b in self.blocks)])
 
     def values(self, raw: Tensor) -> Tensor:
-        """Physical values of raw ones, differentiable, (p,)."""
+        """Physical values of the quantities, differentiable, one each."""
+        if not self.quantities:
+            return raw[:0]
         return torch.stack([q.value(raw[i]) for i, q in enumerate(self.quantities)])
 
+    def named(self, raw: Tensor) -> dict[str, Tensor]:
+        """Physical values of the quantities by name, differentiable."""
+        return dict(zip(self.names, self.values(raw), strict=True))
+
+    def weights(self, raw: Tensor) -> dict[str, Tensor]:
+        """Raw weights of the blocks by name, differentiable."""
+        return {b.name: raw[self.rows(b.name)] for b in self.blocks}
+
+    def moves(self, raw: Tensor) -> dict[str, float]:
+        """Root mean square move of each block's weights from their start, in units of changes that matter."""
+        return {b.name: b.moved(raw[self.rows(b.name)]) for b in self.blocks}
+
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Raw lower and upper bounds, (p,) each."""
+        """Raw lower and upper bounds, (p,) each; weights have none."""
         pairs = [q.raw_bounds() for q in self.quantities]
-        return tuple(torch.tensor(b, dtype=torch.float64) for b in zip(*pairs, strict=True))  # type: ignore[return-value]
+        low, high = (torch.tensor([pair[side] for pair in pairs], dtype=torch.float64) for side in (0, 1))
+        open_end = torch.full((self.size - len(pairs),), math.inf, dtype=torch.float64)
+        return torch.cat([low, -open_end]), torch.cat([high, open_end])
 
     def prior_residuals(self, raw: Tensor) -> Tensor:
-        """(raw - centre) / sd of every quantity with a prior, flat."""
+        """(raw - centre) / sd of everything with a prior, flat."""
         rows = [
             (raw[i] - q.raw(q.prior.value)) / q.prior.sd for i, q in enumerate(self.quantities) if q.prior is not None
         ]
-        return torch.stack(rows) if rows else raw.new_zeros(0)
+        own = [torch.stack(rows)] if rows else []
+        own += [(raw[self.rows(b.name)] - b.start) * b.precision**0.5 for b in self.blocks]
+        return torch.cat(own) if own else raw.new_zeros(0)
 
     def index(self, name: str) -> int:
         """Position of a quantity.
@@ -158,11 +194,36 @@ class Space:
             raise InputError(f"'{name}' is not among the fitted parameters.{nearest(name, self.names)}")
         return self.names.index(name)
 
+    def rows(self, name: str) -> slice:
+        """Raw values of a quantity or a block.
+
+        Raises:
+            InputError: nothing of that name is fitted.
+        """
+        if name in self.names:
+            return slice(self.index(name), self.index(name) + 1)
+        begin = len(self.quantities)
+        for block in self.blocks:
+            if block.name == name:
+                return slice(begin, begin + block.count)
+            begin += block.count
+        raise InputError(f"'{name}' is not among the fitted parameters.{nearest(name, self.members)}")
+
+    def owner(self, index: int) -> str:
+        """Name of the quantity or block that a raw value belongs to."""
+        for name in self.members:
+            rows = self.rows(name)
+            if rows.start <= index < rows.stop:
+                return name
+        raise InputError(f"raw value {index} of {self.size} does not exist.")
+
     def factored(self, factor: float) -> Tensor:
         """A start with every positive (log) quantity multiplied by `factor`, clipped to its bounds, (p,)."""
         low, high = self.bounds()
-        moves = [math.log(factor) if q.transform is Transform.LOG else 0.0 for q in self.quantities]
-        return torch.clamp(self.start() + torch.tensor(moves, dtype=torch.float64), low, high)
+        moves = torch.zeros(self.size, dtype=torch.float64)
+        for i, q in enumerate(self.quantities):
+            moves[i] = math.log(factor) if q.transform is Transform.LOG else 0.0
+        return torch.clamp(self.start() + moves, low, high)
 
     def replaced(self, values: Mapping[str, float]) -> Tensor:
         """A start with some physical values given by name, (p,)."""

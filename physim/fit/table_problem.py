@@ -13,10 +13,12 @@ from physim.fit.problem import Problem, Rejected
 from physim.fit.space import Space
 from physim.laws import Material
 from physim.laws.native import theta_columns
-from physim.laws.tables import table_stress
+from physim.laws.neural.flat import with_weights
+from physim.laws.tables import table_deformation, table_stress
 from physim.observe.record import Comparison
 from physim.scene.loader import Scene
 from physim.scene.materials import make_material
+from physim.scene.parameters import NETWORK_PATHS
 from physim.scene.spec_measure import TablePart
 
 SMALLEST_SHARE = 0.01
@@ -67,7 +69,7 @@ class TableProblem(Problem):
         """
         test = self.tests[recording]
         material = self._materials[test.part.material]
-        theta = self._theta(test.part.material, material, self.space.values(raw))
+        theta = self._theta(test.part.material, material, raw)
         try:
             stress = table_stress(
                 material,
@@ -98,19 +100,33 @@ class TableProblem(Problem):
             )
         ]
 
+    def deformations(self, recording: str, raw: Tensor) -> Tensor:
+        """Deformation gradients of a test's rows at raw parameters, (m, 3, 3)."""
+        test = self.tests[recording]
+        material = self._materials[test.part.material]
+        with torch.no_grad():
+            theta = self._theta(test.part.material, material, raw)
+            return table_deformation(
+                material, test.part.test, test.stretch, incompressible=test.part.incompressible, theta=theta
+            )
+
     def moved(self, overrides: Callable[[Scene], Sequence[str]]) -> Problem:
         """The same tables with other numbers of the scene."""
         return TableProblem(self.scene.changed(overrides(self.scene)), self.space)
 
-    def _theta(self, name: str, material: Material, values: Tensor) -> Tensor:
-        """Native parameters (1, k) with the fitted values in place."""
+    def _theta(self, name: str, material: Material, raw: Tensor) -> Tensor:
+        """Native parameters (1, k) with the fitted values and weights in place."""
         prefix = f"materials.{name}."
-        fitted = {
-            n.removeprefix(prefix): v for n, v in zip(self.space.names, values, strict=True) if n.startswith(prefix)
-        }
+        named = self.space.named(raw)
+        fitted = {n.removeprefix(prefix): v for n, v in named.items() if n.startswith(prefix)}
         every = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in self._values[name].items()} | fitted
         bare = {k.rpartition(".")[2]: v for k, v in every.items()}
-        return theta_columns(material.laws, bare, material.networks)
+        weights = self.space.weights(raw)
+        networks = [
+            with_weights(network, weights[prefix + path]) if prefix + path in weights else network
+            for path, network in zip(NETWORK_PATHS, material.networks, strict=True)
+        ]
+        return theta_columns(material.laws, bare, networks)
 
 
 def _read(scene: Scene, name: str, part: TablePart) -> StressTest:

@@ -10,13 +10,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from physim.errors import SimulationError
+from physim.fit.block import Block
+from physim.fit.derivatives import differentiate, left_out
 from physim.fit.misfit import Misfit, misfit, score_covariance
 from physim.fit.problem import Problem
 from physim.fit.space import Quantity, Space, Transform
-from physim.fit.spread import caught, parallel
 from physim.observe.record import Comparison
-from physim.parallel import ALONE, Ranks
 
 WIDE_FACTOR = 10.0
 """A positive parameter whose 90 % interval spans more than this factor is called undetermined."""
@@ -50,19 +49,40 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What became of the weights of one learned law.
+
+    Attributes:
+        name: user-facing name.
+        count: number of weights.
+        moved: root mean square move from the start, in units of changes that matter.
+        determined: how many independent combinations of them the data fix, rather than the prior; NaN where that was
+            not looked at.
+    """
+
+    name: str
+    count: int
+    moved: float
+    determined: float
+
+
+@dataclass(frozen=True)
 class Uncertainty:
     """The Laplace approximation around the fitted point.
 
     Attributes:
-        estimates: one per parameter.
-        covariance: of the raw parameters, (p, p).
-        correlation: (p, p).
+        estimates: one per quantity; where weights are fitted too, with what these leave open.
+        covariance: of all raw parameters, weights included, (p, p).
+        correlation: of the quantities, (q, q).
         noise: root mean squared residual per observation [noise units].
         effective: independent values per observation, after correcting for correlated residuals.
         freedom: degrees of freedom of the intervals' t distribution.
         warnings: sentences about what the data do not determine.
         shifts: move of each raw parameter per standard deviation of each assumed number, to first order, (p, q).
         combined: estimates whose intervals hold the noise and the assumed numbers; empty without any.
+        weights: one entry per block of weights.
+        open_directions: raw directions that nothing determines, (p, d).
+        left_out: names of the blocks that the intervals take as known.
     """
 
     estimates: tuple[Estimate, ...]
@@ -74,6 +94,9 @@ class Uncertainty:
     warnings: tuple[str, ...]
     shifts: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
     combined: tuple[Estimate, ...] = ()
+    weights: tuple[Weights, ...] = ()
+    open_directions: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    left_out: tuple[str, ...] = ()
 
 
 def assess(problem: Problem, raw: Tensor, *, step: float = 0.01, threads: int = 2, level: float = 0.9) -> Uncertainty:
@@ -90,48 +113,7 @@ def assess(problem: Problem, raw: Tensor, *, step: float = 0.01, threads: int = 
         SimulationError: the fitted point itself cannot be simulated.
     """
     base, jacobians = differentiate(problem, raw, step=step, threads=threads)
-    return laplace(problem.space, raw, base, jacobians, level=level)
-
-
-def differentiate(
-    problem: Problem, raw: Tensor, *, step: float, threads: int, ranks: Ranks = ALONE
-) -> tuple[list[Comparison], list[Tensor]]:
-    """Comparisons of all fitted recordings at `raw`, and d(residuals)/d(raw) of each, (m, k, p)."""
-    p = len(raw)
-    low, high = problem.space.bounds()
-    moves = [torch.zeros(p, dtype=torch.float64)]
-    moves += [s * step * torch.eye(p, dtype=torch.float64)[i] for i in range(p) for s in (1.0, -1.0)]
-    points = [torch.minimum(torch.maximum(raw + m, low), high) if bool(m.any()) else raw for m in moves]
-    tasks = [(i, recording) for i in range(len(points)) for recording in problem.recordings]
-
-    def run(task: tuple[int, str]) -> list[Comparison]:
-        with torch.no_grad():
-            return problem.predict(task[1], points[task[0]])
-
-    results = parallel(lambda t: caught(run, t), tasks, threads, ranks)
-    per_point: list[list[Comparison] | SimulationError] = []
-    count = len(problem.recordings)
-    for i in range(len(points)):
-        mine = results[i * count : (i + 1) * count]
-        failed = [m for m in mine if isinstance(m, SimulationError)]
-        per_point.append(failed[0] if failed else [c for m in mine for c in m])  # type: ignore[union-attr]
-    base = per_point[0]
-    if isinstance(base, SimulationError):
-        raise base
-    columns: list[list[Tensor]] = [[] for _ in base]
-    for i in range(p):
-        plus, minus = per_point[1 + 2 * i], per_point[2 + 2 * i]
-        if isinstance(plus, SimulationError) and isinstance(minus, SimulationError):
-            raise plus
-        above, below = points[1 + 2 * i][i], points[2 + 2 * i][i]
-        if isinstance(plus, SimulationError):
-            plus, above = base, raw[i]
-        if isinstance(minus, SimulationError):
-            minus, below = base, raw[i]
-        width = max(float(above - below), 1e-300)
-        for column, a, b in zip(columns, plus, minus, strict=True):
-            column.append((a.residuals() - b.residuals()) / width)
-    return base, [torch.stack(c, dim=-1) for c in columns]
+    return laplace(problem.space, raw, base, jacobians, level=level, known=left_out(problem))
 
 
 def laplace(
@@ -142,6 +124,7 @@ def laplace(
     *,
     level: float = 0.9,
     assumed: Sequence[Tensor] = (),
+    known: Sequence[Block] = (),
 ) -> Uncertainty:
     """Covariance A^-1 B A^-1 with A = J^T J + prior and B the covariance of J^T r, per observation.
 
@@ -154,6 +137,9 @@ def laplace(
     alone: the t quantile for the noise, whose size is estimated, and the normal one for the assumed numbers. So it is
     never narrower than from the noise alone.
 
+    Weights are parameters like the others, with their prior: the intervals of the quantities are wider by what the
+    weights leave open, unless the weights are `known`.
+
     Args:
         space: the fitted quantities.
         raw: fitted raw parameters, (p,).
@@ -161,14 +147,17 @@ def laplace(
         jacobians: d(residuals)/d(raw) of each, (m, k, p).
         level: probability of the intervals.
         assumed: change of the residuals of each per standard deviation of every assumed number, (m, k, q).
+        known: blocks whose derivatives were not taken.
     """
-    p = len(raw)
+    p, named = len(raw), len(space.quantities)
     information = torch.zeros(p, p, dtype=torch.float64)
     scores, spreads = torch.zeros_like(information), torch.zeros_like(information)
     pulls = torch.zeros(p, assumed[0].shape[-1] if assumed else 0, dtype=torch.float64)
     noise, effective = {}, {}
     total = sum(int((c.fitted & c.valid).sum()) for c in comparisons)
     freedom = 0.0
+    # Weights have a prior, so that fewer values than weights still tell their own scale.
+    enough = total > (named if space.blocks else p)
     for i, (comparison, jacobian) in enumerate(zip(comparisons, jacobians, strict=True)):
         used = comparison.fitted & comparison.valid
         if not bool(used.any()):
@@ -181,31 +170,49 @@ def laplace(
         own = torch.einsum("tkp,tkq->pq", J, J)
         information += own * comparison.weight
         spread = comparison.weight**2 * _at_least(score_covariance(found, J), own)
-        scores += (found.scale if total > p else 1.0) * spread
+        scores += (found.scale if enough else 1.0) * spread
         spreads += spread
         noise[comparison.name] = found.scale**0.5
         effective[comparison.name] = found.effective
         freedom += found.effective
-    prior = _prior_precision(space)
+    prior, believed = _prior_precision(space)
     inverse = torch.linalg.pinv(information + prior, rtol=1e-13, hermitian=True)
     # The fit has taken this much of the squared residuals away; correlated noise loses more than one value
     # per parameter.
     lost = float((inverse @ spreads).trace())
-    grown = total / max(total - lost, 0.25 * total) if total > p else 1.0
-    covariance = inverse @ (grown * scores + prior) @ inverse
-    open_directions = _null_space(information + prior)
+    grown = total / max(total - lost, 0.25 * total) if enough else 1.0
+    covariance = inverse @ (grown * scores + believed) @ inverse
+    open_directions = _null_space(information + prior, named)
     freedom = max(freedom - lost, 1.0)
     quantile = float(stats.t.ppf(0.5 + level / 2.0, freedom))
     sd = covariance.diagonal().clamp_min(0.0).sqrt()
     sd = torch.where((open_directions**2).sum(1) > 1e-6, math.inf, sd)
     estimates = tuple(_estimate(q, raw[i], float(sd[i]), quantile) for i, q in enumerate(space.quantities))
-    size = sd.clamp(1e-300, 1e300)
-    correlation = (covariance / size[:, None] / size[None, :]).clamp(-1.0, 1.0)
+    size = sd[:named].clamp(1e-300, 1e300)
+    correlation = (covariance[:named, :named] / size[:, None] / size[None, :]).clamp(-1.0, 1.0)
     correlation.fill_diagonal_(1.0)
-    warnings = _warnings(space, estimates, correlation, open_directions)
+    warnings = (*_warnings(space, estimates, correlation, open_directions[:named]), *_known(known))
+    fixed = 1.0 - (prior.diagonal() * inverse.diagonal())
+    weights = tuple(
+        Weights(b.name, b.count, moved, math.nan if b in known else float(fixed[space.rows(b.name)].sum()))
+        for b, moved in zip(space.blocks, space.moves(raw).values(), strict=True)
+    )
     shifts = -inverse @ pulls
     combined = _combined(space, raw, sd, shifts, freedom, level) if assumed else ()
-    return Uncertainty(estimates, covariance, correlation, noise, effective, freedom, warnings, shifts, combined)
+    return Uncertainty(
+        estimates,
+        covariance,
+        correlation,
+        noise,
+        effective,
+        freedom,
+        warnings,
+        shifts,
+        combined,
+        weights,
+        open_directions,
+        tuple(b.name for b in known),
+    )
 
 
 def _combined(
@@ -242,15 +249,42 @@ def _at_least(matrix: Tensor, floor: Tensor) -> Tensor:
     return root @ (turn * ratio.clamp_min(1.0)) @ turn.T @ root.T
 
 
-def _null_space(information: Tensor) -> Tensor:
-    """Directions that nothing determines, (p, d): eigenvalues below 1e-10 of the largest, or zero."""
-    values, vectors = torch.linalg.eigh(information)
-    return vectors[:, values <= 1e-10 * max(float(values.max()), 1e-300)]
+def _null_space(information: Tensor, named: int) -> Tensor:
+    """Directions that nothing determines, (p, d): eigenvalues below 1e-10 of the largest, or zero.
+
+    Args:
+        information: of all parameters, (p, p).
+        named: number of quantities. The weights after them have a prior, so they are never open themselves, but they
+            may follow a quantity along its direction.
+    """
+    among, across, inner = information[:named, :named], information[named:, :named], information[named:, named:]
+    follow = -torch.linalg.solve(inner, across)
+    values, vectors = torch.linalg.eigh(among + across.T @ follow)
+    largest = max([0.0, *values.tolist(), *among.diagonal().tolist()])
+    chosen = vectors[:, values <= 1e-10 * max(largest, 1e-300)]
+    return torch.cat([chosen, follow @ chosen])
 
 
-def _prior_precision(space: Space) -> Tensor:
+def _prior_precision(space: Space) -> tuple[Tensor, Tensor]:
+    """Second derivatives of the priors in the loss, (p, p), and the covariance of their first ones."""
     rows = [0.0 if q.prior is None else q.prior.sd**-2 for q in space.quantities]
-    return torch.diag(torch.tensor(rows, dtype=torch.float64))
+    belief = list(rows)
+    for block in space.blocks:
+        rows += block.precision.tolist()
+        # The loss weighs it against residuals of the size `noise`, so their variance is its unit.
+        belief += (block.precision * block.noise**2).tolist()
+    return torch.diag(torch.tensor(rows, dtype=torch.float64)), torch.diag(torch.tensor(belief, dtype=torch.float64))
+
+
+def _known(blocks: Sequence[Block]) -> tuple[str, ...]:
+    """What the intervals leave out, in a sentence."""
+    if not blocks:
+        return ()
+    told = ", ".join(f"the {b.words} of {b.name}" for b in blocks)
+    return (
+        f"The intervals take {told} as known, and predictions have no band: a derivative by every weight would need "
+        "two runs of each recording. What the weights leave open is not in them.",
+    )
 
 
 def _estimate(q: Quantity, raw: Tensor, sd: float, quantile: float) -> Estimate:

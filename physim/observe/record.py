@@ -35,6 +35,7 @@ class Comparison:
         huber: see `huber_residual`; None for squares.
         weight: multiplies the squared residuals.
         label: name and unit of the abscissa.
+        band: half width of the prediction's interval, same unit, (m, k); None where it is not known.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Comparison:
     huber: float | None = HUBER_DELTA
     weight: float = 1.0
     label: str = "time [s]"
+    band: Tensor | None = None
 
     def residuals(self) -> Tensor:
         """(predicted - measured) / sigma [noise units], (m, k); not robust, not weighted."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ from physim.scene.problems import Findings
 from physim.scene.units import DENSITY, UnitError, parse, shown
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from physim.laws import Material
 
 # Keys of a material that are not parameters of its law.
@@ -63,6 +66,20 @@ class MaterialSpec:
     fibre: tuple[float, ...] | None = None
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     learned: LearnedSpec | None = None
+
+    def network_of(self, path: str) -> NetworkSpec | None:
+        """The weights at `network`, `viscous.network` or `inelastic.network`, if there are any."""
+        part = path.rpartition(".")[0]
+        return self.networks.get(part) if part else self.network
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> MaterialSpec:
+        """The same with raw weights, (w,) each, by `network`, `viscous.network` or `inelastic.network`."""
+        new: dict[str, NetworkSpec] = {}
+        for path, flat in weights.items():
+            own = self.network_of(path)
+            assert own is not None
+            new[path.rpartition(".")[0]] = own.replaced(flat)
+        return replace(self, network=new.pop("", self.network), networks=self.networks | new)
 
     def of(self, part: str) -> dict[str, float]:
         """Values [SI] of `law`, `viscous` or `inelastic`, by that law's own names."""

@@ -14,7 +14,7 @@ from physim.scene.units import shown
 from physim.scene.weights_file import read_weights
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +24,12 @@ class NetworkSpec:
     Attributes:
         module: the weights, drawn or read; every material has its own copy.
         file: where they were read from, or None.
+        seed: with which they were drawn, or None.
     """
 
     module: nn.Module
     file: Path | None = None
+    seed: int | None = None
 
     def law(self, family: str) -> Any:
         """The law of this size."""
@@ -38,6 +40,14 @@ class NetworkSpec:
     def weights(self) -> nn.Module:
         """A module of one's own with these weights."""
         return copy.deepcopy(self.module)
+
+    def replaced(self, flat: Tensor) -> NetworkSpec:
+        """The same law with these raw weights, (w,)."""
+        from physim.laws.neural.flat import put_weights
+
+        module = self.weights()
+        put_weights(module, flat)
+        return NetworkSpec(module)
 
     @property
     def _plan(self) -> Any:
@@ -71,7 +81,7 @@ def read_network(law: str, given: Any, path: Key, findings: Findings) -> Network
     try:
         if file is None:
             plan: Any = learned_law(law, options).network
-            return NetworkSpec(plan.make(seed))
+            return NetworkSpec(plan.make(seed), seed=seed)
         if not Path(str(file)).is_file():
             return None  # noted where files are found
         module: Any = read_weights(Path(str(file)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from physim.errors import InputError, nearest
 from physim.scene.materials import MaterialSpec
+from physim.scene.networks import NetworkSpec
 from physim.scene.spec import ScenePart
 from physim.scene.units import (
     ACCELERATION,
@@ -19,6 +20,8 @@ from physim.scene.units import (
     Dimension,
 )
 
+NETWORK_PATHS = ("network", "viscous.network", "inelastic.network")
+"""Ends of the paths of a material's weights: of its elastic, viscous and inelastic law."""
 AXES = {"x": 0, "y": 1, "z": 2, "0": 0, "1": 1, "2": 2}
 
 
@@ -69,9 +72,29 @@ def free_number(spec: ScenePart, materials: dict[str, MaterialSpec], name: str) 
     raise InputError(f"'{name}' is not a number that can be fitted.{nearest(name, fittable(spec, materials))}")
 
 
+def free_network(materials: dict[str, MaterialSpec], name: str) -> NetworkSpec | None:
+    """The weights at a dotted path such as `materials.rubber.network`; None for the path of a number.
+
+    Raises:
+        InputError: a law without weights.
+    """
+    section, _, rest = name.partition(".")
+    material, _, part = rest.partition(".")
+    if section != "materials" or part not in NETWORK_PATHS or material not in materials:
+        return None
+    found = materials[material].network_of(part)
+    if found is None:
+        some = [f"materials.{m}.{p}" for m, spec in materials.items() for p in NETWORK_PATHS if spec.network_of(p)]
+        raise InputError(f"'{name}': this law has no network.{nearest(name, some) if some else ''}")
+    return found
+
+
 def fittable(spec: ScenePart, materials: dict[str, MaterialSpec]) -> list[str]:
-    """Paths of every number that can be fitted."""
+    """Paths of every number and every network that can be fitted."""
     names = [f"materials.{m}.{p}" for m, material in materials.items() for p in material.params]
+    names += [
+        f"materials.{m}.{p}" for m, material in materials.items() for p in NETWORK_PATHS if material.network_of(p)
+    ]
     names += [f"materials.{m}.density" for m, material in materials.items() if material.density is not None]
     axes = "xyz"[: spec.dim]
     names += [f"gravity.{a}" for a in axes]
@@ -88,6 +111,7 @@ def _material_number(materials: dict[str, MaterialSpec], parts: list[str], name:
     if key == "density" and material.density is not None:
         return FreeNumber(name, DENSITY, material.density, 0.0, math.inf, "log")
     if key not in material.params:
-        raise InputError(f"'{name}': no parameter '{key}' in '{parts[1]}'.{nearest(key, material.params)}")
+        known = [*material.params, *(p for p in NETWORK_PATHS if material.network_of(p))]
+        raise InputError(f"'{name}': no parameter '{key}' in '{parts[1]}'.{nearest(key, known)}")
     param = material.params[key]
     return FreeNumber(name, param.dimension, material.values[key], param.lower, param.upper, param.transform)

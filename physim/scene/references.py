@@ -9,7 +9,7 @@ from typing import Any
 from physim.errors import InputError, nearest
 from physim.scene.document import Key
 from physim.scene.materials import MaterialSpec
-from physim.scene.parameters import free_number
+from physim.scene.parameters import free_network, free_number
 from physim.scene.problems import Findings
 from physim.scene.spec import ScenePart
 from physim.scene.spec_fit import ParameterPart
@@ -238,6 +238,9 @@ def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings
     for name, part in spec.fit.parameters.items():
         path = ("fit", "parameters", name)
         try:
+            if free_network(materials, name) is not None:
+                spec.fit.parameters[name] = _network(path, part, findings)
+                continue
             number = free_number(spec, materials, name)
         except InputError as error:
             findings.add(path, str(error))
@@ -262,10 +265,30 @@ def _parameter(path: Key, part: ParameterPart, dimension: Dimension, findings: F
         elif start is not None and low is not None and high is not None and not low <= start <= high:
             findings.add((*path, "start"), f"{part.start} is outside the bounds {part.bounds[0]} to {part.bounds[1]}")
     if prior is not None:
+        if prior.value is None:
+            findings.add((*path, "prior", "value"), "required, and missing")
+            return part
         centre = _in_si(findings, (*path, "prior", "value"), prior.value, dimension)
         sd = None if prior.sd is None else _in_si(findings, (*path, "prior", "sd"), prior.sd, dimension)
         prior = prior.model_copy(update={"value": centre, "sd": sd})
     return part.model_copy(update={"start": start, "bounds": bounds, "prior": prior})
+
+
+def _network(path: Key, part: ParameterPart, findings: Findings) -> ParameterPart:
+    """What is said of weights: nothing but the width of their prior."""
+    for key in ("start", "bounds", "transform"):
+        if getattr(part, key) is not None:
+            findings.add((*path, key), "weights start where `network` of the material has them, without bounds")
+    prior = part.prior
+    if prior is None:
+        return part
+    if prior.value is not None or prior.factor is not None:
+        findings.add((*path, "prior"), "weights have their start as the centre; give `prior: {sd: 3}` alone")
+        return part
+    sd = _in_si(findings, (*path, "prior", "sd"), prior.sd, NUMBER)
+    if sd is not None and not sd > 0:
+        findings.add((*path, "prior", "sd"), f"must be above zero, got {prior.sd}")
+    return part.model_copy(update={"prior": prior.model_copy(update={"sd": sd})})
 
 
 def _expectation(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> ScenePart:

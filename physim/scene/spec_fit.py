@@ -13,9 +13,12 @@ Method = Literal["gauss_newton", "adam", "lbfgs"]
 
 
 class PriorPart(Part):
-    """What is known beforehand: a central value, and either a factor (log scale) or a standard deviation."""
+    """What is known beforehand: a central value, and either a factor (log scale) or a standard deviation.
 
-    value: Any
+    Weights of a learned law have their start as the centre, and `sd` alone.
+    """
+
+    value: Any = None
     factor: Annotated[float, Field(gt=1)] | None = None
     sd: Any = None
 
@@ -90,10 +93,10 @@ class FitPart(Part):
 
     parameters: dict[str, ParameterPart]
     assumed: dict[str, Assumed] = Field(default_factory=dict)
-    method: Method = "gauss_newton"
+    method: Method | None = None
     stages: tuple[StagePart, ...] = ()
     starts: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
-    iterations: Annotated[int, Field(ge=1)] = 25
+    iterations: Annotated[int, Field(ge=1)] | None = None
     rate: Annotated[float, Field(gt=0)] | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
 
