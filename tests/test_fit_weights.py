@@ -148,10 +148,10 @@ class TestTables:
         data = json.loads((result.folder / "result.json").read_text())
         assert list(data["parameters"]) == ["materials.rubber.mu"] and len(data["correlation"]) == 1
         (told,) = data["weights"]
-        assert told["count"] == 17 and told["moved"] > 0.0 and 0.0 < told["determined"] < 17.0
+        assert told["count"] == 18 and told["moved"] > 0.0 and 0.0 < told["determined"] < 18.0
         text = (result.folder / "report.html").read_text()
-        assert "17 weights" in text and "Band around" in text
-        assert any("17 weights" in line for line in result.lines())
+        assert "18 weights" in text and "Band around" in text
+        assert any("18 weights" in line for line in result.lines())
         assert (result.folder / "log.jsonl").read_text().count("weights_moved") == len(result.position.history)
 
     def test_material_points_to_the_trained_weights(self, result):
@@ -218,19 +218,20 @@ class TestMotion:
         (stage,) = make_stages(scene)
         assert stage.method is Method.ADAM and not advice(scene)
         (told,) = advice(scene.changed(["fit.method=gauss_newton"]))
-        assert "24 weights" in told or "22 weights" in told
+        assert "23 weights by simulation: 46 runs" in told
         big = scene.changed(["fit.method=gauss_newton", "materials.jelly.network={hidden: 20}"])
-        with pytest.raises(FitError, match=r"would simulate \d+ runs for each Jacobian of 102 weights"):
+        with pytest.raises(FitError, match=r"would simulate \d+ runs for each Jacobian of 103 weights"):
             make_stages(big)
         named = ["fit.stages=[{method: gauss_newton, parameters: [materials.jelly.E]}, {name: all}]"]
         first, second = make_stages(big.changed(["fit.method=null", *named]))
         assert first.method is Method.GAUSS_NEWTON and first.iterations == 16 and second.method is Method.ADAM
 
-    def test_many_weights_are_told_to_be_taken_as_known(self, fall):
-        scene = load_scene(fall, ["materials.jelly.network={hidden: 20}", "fit.iterations=1"])
+    def test_many_weights_are_told_to_be_taken_as_known(self, fall, monkeypatch):
+        monkeypatch.setattr("physim.fit.derivatives.MOST_WEIGHTS", 10)
+        scene = load_scene(fall, ["fit.iterations=1"])
         result = fit_scene(scene, out=None, quiet=True, threads=1)
         assert left_out(make_problem(scene))
-        assert any("as known" in w for w in result.warnings)
+        assert any("take the 23 weights of materials.jelly.network as known" in w for w in result.warnings)
         assert all(c.band is None for c in result.comparisons) and np.isnan(result.uncertainty.weights[0].determined)
 
 
