@@ -27,15 +27,21 @@ def stiffness_checks(subject: Subject, reach: Reach) -> Iterator[Check]:
     yield from _ellipticity(subject, reach)
 
 
-def rest_moduli(tangent: Tensor) -> tuple[Tensor, Tensor]:
-    """Shear moduli (3 m,) and Young's moduli (m,) [Pa] over m directions of d tau/d F at rest, (9, 9)."""
+def simple_shears() -> Tensor:
+    """Symmetric strains of unit shear in planes around each of m directions [-], (3 m, 3, 3)."""
     n = directions()
     other = torch.eye(3, dtype=torch.float64)[n.abs().argmin(dim=1)]
     a = torch.linalg.cross(n, other)
     a = a / a.norm(dim=1, keepdim=True)
     b = torch.linalg.cross(n, a)
     pairs = [_product(n, m) for m in (a, b, (a + b) / math.sqrt(2.0))]
-    shears = torch.cat([0.5 * (p + p.mT) for p in pairs]).reshape(-1, 9)
+    return torch.cat([0.5 * (p + p.mT) for p in pairs])
+
+
+def rest_moduli(tangent: Tensor) -> tuple[Tensor, Tensor]:
+    """Shear moduli (3 m,) and Young's moduli (m,) [Pa] over m directions of d tau/d F at rest, (9, 9)."""
+    n = directions()
+    shears = simple_shears().reshape(-1, 9)
     shear = torch.einsum("mi,ij,mj->m", shears, tangent, shears)
     # The stiffness of symmetric strains, in an orthonormal basis of them.
     i, j = torch.triu_indices(3, 3)
