@@ -5,8 +5,9 @@ strained start, in rollouts of 25 substeps; gradients are those of a weighted me
 all that is learned. physim's laws run as shipped. The published networks run twice: the plain way (one torch call and
 one `wp.Tape` per substep), and as fast as we got them outside the engine (`tools/nclaw/plain_runs.py`: kernels with
 adjoints by hand, no autograd). Ratios are the plain networks' time over this one's: both networks' where there is a
-learned or plastic flow, and the elastic one's elsewhere. Samples are CPU time, taken in rotation, and medians told. The law alone
-is its launches (stress, return map, and their adjoints), or the torch call and its gradient; the shortest of all runs.
+plastic flow, learned or not; the elastic one's elsewhere. Samples are CPU time, taken in rotation; told are medians.
+The law alone is its launches (stress, return map, and their adjoints), or the torch call and its gradient; the shortest
+of all runs.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@ adjoint by hand instead of an SVD, and the transfers are kernels of one launch p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import warp as wp
 from torch import Tensor
 
-from physim.numeric import F32
 from tools.nclaw.network import Perceptron
 from tools.nclaw.plain_adjoints import kernels, taped
 from tools.nclaw.plain_kernels import FEATURES, FLOOR, RATE
@@ -34,7 +34,7 @@ class Encode(torch.autograd.Function):
         """(n, 3, 3) to (n, 3, 3) and (n, 13)."""
         R, V, z = torch.empty_like(F), torch.empty_like(F), torch.empty(len(F), FEATURES)
         arrays = [rows(F, wp.mat33), 0, *(rows(t, wp.mat33) for t in (R, V)), rows(z, wp.float32)]
-        wp.launch(kernels(F32)["encode"], len(F), arrays, device="cpu")
+        wp.launch(kernels()["encode"], len(F), arrays, device="cpu")
         ctx.save_for_backward(F, R, V)
         return R, z
 
@@ -49,7 +49,7 @@ class Encode(torch.autograd.Function):
             wp.from_torch(grads[1].contiguous(), dtype=wp.float32),
             wp.from_torch(found, dtype=wp.mat33),
         ]
-        wp.launch(kernels(F32)["encode_adjoint"], len(F), [*arrays, 0, *adjoints], device="cpu")
+        wp.launch(kernels()["encode_adjoint"], len(F), [*arrays, 0, *adjoints], device="cpu")
         return found
 
 
@@ -75,7 +75,7 @@ class Transfers(torch.autograd.Function):
         given = [rows(t, k, grad=grad) for t, k in zip(tensors, (*STATE.values(), wp.mat33), strict=True)]
         out = [wp.zeros((1, n), dtype=k, device="cpu", requires_grad=grad) for k in STATE.values()]
         grid, moved = (wp.zeros((1, side**3), dtype=wp.vec4, device="cpu", requires_grad=grad) for _ in range(2))
-        made, dx, tape = taped(F32), 1.0 / side, wp.Tape()
+        made, dx, tape = taped(), 1.0 / side, wp.Tape()
         gravity = wp.vec3(*box.gravity)
 
         def run() -> None:
@@ -111,10 +111,14 @@ class PlainRun:
 
     Args:
         box: its scene.
-        elastic, plastic: networks; no plastic map without.
+        elastic: network.
+        plastic: network, or a function of F; no plastic map without.
     """
 
-    def __init__(self, box: Box, elastic: Perceptron, plastic: Perceptron | None = None) -> None:
+    def __init__(
+        self, box: Box, elastic: Perceptron, plastic: Perceptron | Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        wp.init()
         self._box, self._elastic, self._plastic = box, elastic, plastic
         self._volume = wp.from_torch(box.volume.float().contiguous(), dtype=wp.float32, requires_grad=False)
 
@@ -124,6 +128,8 @@ class PlainRun:
         for _ in range(substeps):
             tau = stress(self._elastic, F)
             x, v, C, F = Transfers.apply(self._box, self._volume, x, v, C, F, tau)  # type: ignore[misc]
-            if self._plastic:
+            if isinstance(self._plastic, Perceptron):
                 F = F + RATE * symmetric(self._plastic, F)
+            elif self._plastic:
+                F = self._plastic(F)
         return x

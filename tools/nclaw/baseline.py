@@ -65,9 +65,9 @@ def untrained(name: str, seed: int) -> Baseline:
     return Baseline(name, Law(elastic, Perceptron(draw) if plastic == "learned" else plastic))
 
 
-def path(law: Law, throw: Throw, dtype: torch.dtype = torch.float32) -> Tensor:
+def path(law: Law, throw: Throw) -> Tensor:
     """Positions [m] at every fifth substep of the published program, (frames, n, 3)."""
-    runs = Runs(law, Box(throw.vol0, throw.nodes, DT), 1, EVERY, dtype)
+    runs = Runs(law, Box(throw.vol0, throw.nodes, DT), 1, EVERY)
     rest = torch.zeros(len(throw.x), 3, 3)
     start, found = (throw.x, throw.v, rest, rest + torch.eye(3)), []
     with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import Any
 
 import warp as wp
 
-from physim.numeric import Precision, kernel, mat33, real, vec3, vec4
+from physim.numeric import F32, kernel, mat33, real, vec3, vec4
 from physim.tensor import identity, sym
 from physim.tensor.eigen import spectral
 from physim.tensor.matrices import axial, cofactor, skew
@@ -199,13 +199,13 @@ ADJOINTS = (encode_adjoint, decode_adjoint, flow_adjoint, forget_adjoint, p2g_ad
 
 
 @cache
-def kernels(precision: Precision) -> dict[str, Any]:
+def kernels() -> dict[str, Any]:
     """All of them; Warp compiles at first use."""
     home = "physim_nclaw_plain"
-    return {f.__name__: kernel(f, precision, module=home, differentiable=False) for f in (*FORWARD, *ADJOINTS)}
+    return {f.__name__: kernel(f, F32, module=home, differentiable=False) for f in (*FORWARD, *ADJOINTS)}
 
 
 @cache
-def taped(precision: Precision) -> dict[str, Any]:
+def taped() -> dict[str, Any]:
     """The transfers, with the adjoints that Warp generates for a `wp.Tape`."""
-    return {f.__name__: kernel(f, precision, module="physim_nclaw_taped") for f in (p2g, grid_update, g2p)}
+    return {f.__name__: kernel(f, F32, module="physim_nclaw_taped") for f in (p2g, grid_update, g2p)}

@@ -15,7 +15,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from physim.numeric import PRECISIONS
+from physim.numeric import F32
 from tools.nclaw.network import WIDTH, Perceptron
 from tools.nclaw.plain_adjoints import kernels
 from tools.nclaw.plain_kernels import FEATURES, FLOOR, RATE
@@ -59,14 +59,13 @@ class Pass:
     def __init__(self, net: Perceptron, rows: int, particles: int) -> None:
         self._layers = net.linear
         self._weights = [layer.weight.detach() for layer in self._layers]
-        dtype = self._weights[0].dtype
-        self.z = torch.empty(rows, particles, FEATURES, dtype=dtype)
-        self.R, self.V, self.X = (torch.empty(rows, particles, 3, 3, dtype=dtype) for _ in range(3))
-        self._kept = [torch.empty(rows, particles, WIDTH, dtype=dtype) for _ in range(4)]
+        self.z = torch.empty(rows, particles, FEATURES)
+        self.R, self.V, self.X = (torch.empty(rows, particles, 3, 3) for _ in range(3))
+        self._kept = [torch.empty(rows, particles, WIDTH) for _ in range(4)]
         self.grads = [torch.zeros_like(w) for w in self._weights]
-        self.adj_X, self.adj_R = (torch.empty(particles, 3, 3, dtype=dtype) for _ in range(2))
-        self.adj_z = torch.empty(particles, FEATURES, dtype=dtype)
-        self._adj = [torch.empty(particles, WIDTH, dtype=dtype) for _ in range(2)]
+        self.adj_X, self.adj_R = (torch.empty(particles, 3, 3) for _ in range(2))
+        self.adj_z = torch.empty(particles, FEATURES)
+        self._adj = [torch.empty(particles, WIDTH) for _ in range(2)]
 
     def forward(self, t: int) -> None:
         """From z to X of one substep."""
@@ -107,18 +106,18 @@ class Runs:
         box: its scene.
         worlds: side by side.
         rows: substeps that are kept.
-        dtype: float32, or float64 for checks.
     """
 
-    def __init__(self, law: Law, box: Box, worlds: int, rows: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, law: Law, box: Box, worlds: int, rows: int) -> None:
+        wp.init()
         self.law, self.box, self.rows = law, box, rows
         each = len(box.volume)
         self.count = n = worlds * each
-        self._kernels, self._precision = kernels(PRECISIONS[dtype]), PRECISIONS[dtype]
+        self._kernels = kernels()
         self._nodes = worlds * box.side**3
 
         def new(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=dtype)
+            return torch.zeros(shape)
 
         self.x, self.v = new(rows + 1, n, 3), new(rows + 1, n, 3)
         self.C, self.F = new(rows + 1, n, 3, 3), new(rows + 1, n, 3, 3)
@@ -133,7 +132,7 @@ class Runs:
         )
         self._elastic = Pass(law.elastic, rows, n) if isinstance(law.elastic, Perceptron) else None
         self._plastic = Pass(law.plastic, rows, n) if isinstance(law.plastic, Perceptron) else None
-        self._volume = self._array(box.volume.to(dtype).repeat(worlds), "real")
+        self._volume = self._array(box.volume.float().repeat(worlds), "real")
         self._held = {
             "x": "vec3", "v": "vec3", "C": "mat33", "F": "mat33", "_trial": "mat33", "_tau": "mat33", "_grid": "vec4",
             "_adj_x": "vec3", "_adj_v": "vec3", "_adj_C": "mat33", "_adj_F": "mat33", "_adj_tau": "mat33",
@@ -141,17 +140,14 @@ class Runs:
         }  # fmt: skip
         self._a = {name.lstrip("_"): self._array(getattr(self, name), kind) for name, kind in self._held.items()}
         self._of = {id(p): self._arrays(p) for p in (self._elastic, self._plastic) if p}
-        self._scene = (self._real(box.density), self._real(box.dt), self._real(1.0 / box.side), box.side, each)
+        self._scene = (box.density, box.dt, 1.0 / box.side, box.side, each)
 
     def _array(self, tensor: Tensor, kind: str) -> wp.array:
-        return wp.from_torch(tensor, dtype=getattr(self._precision, kind), requires_grad=False)
+        return wp.from_torch(tensor, dtype=getattr(F32, kind), requires_grad=False)
 
     def _arrays(self, done: Pass) -> dict[str, wp.array]:
         kinds = {"z": "real", "R": "mat33", "V": "mat33", "X": "mat33", "adj_X": "mat33", "adj_R": "mat33"}
         return {name: self._array(getattr(done, name), kind) for name, kind in (kinds | {"adj_z": "real"}).items()}
-
-    def _real(self, value: float) -> Any:
-        return self._precision.real(value)
 
     def _launch(self, name: str, dim: int, *args: Any) -> None:
         wp.launch(self._kernels[name], dim, inputs=list(args), device="cpu")
@@ -166,13 +162,13 @@ class Runs:
         self._grid[:substeps].zero_()
         a, n, box = self._a, self.count, self.box
         density, dt, dx, side, each = self._scene
-        gravity = self._precision.vec3(*box.gravity)
+        gravity = F32.vec3(*box.gravity)
         for t in range(substeps):
             self._stress(t)
             self._launch(
                 "p2g", n, a["x"], a["v"], a["C"], a["tau"], self._volume, t, density, dt, dx, side, each, a["grid"]
             )
-            self._launch("grid_update", self._nodes, a["grid"], t, gravity, dt, self._real(FLOOR), side, a["grid"])
+            self._launch("grid_update", self._nodes, a["grid"], t, gravity, dt, FLOOR, side, a["grid"])
             row = t + 1 if self.law.plastic is None else t
             moved = (a["x"], a["v"], a["C"], a["trial"])
             self._launch("g2p", n, a["x"], a["F"], a["grid"], t, dt, dx, side, each, t + 1, row, *moved)
@@ -193,7 +189,7 @@ class Runs:
             o = self._of[id(self._plastic)]
             self._launch("encode", n, a["trial"], t, o["R"], o["V"], o["z"])
             self._plastic.forward(t)
-            self._launch("flow", n, a["trial"], o["R"], o["X"], t, a["F"], self._real(RATE))
+            self._launch("flow", n, a["trial"], o["R"], o["X"], t, a["F"], RATE)
         elif self.law.plastic == "water":
             self._launch("forget", n, a["trial"], t, a["F"])
         elif callable(self.law.plastic):
@@ -222,7 +218,7 @@ class Runs:
         density, dt, dx, side, each = self._scene
         if self._plastic:
             o = self._of[id(self._plastic)]
-            self._launch("flow_adjoint", n, o["R"], o["X"], t, a["adj_F"], self._real(RATE), o["adj_X"], o["adj_R"])
+            self._launch("flow_adjoint", n, o["R"], o["X"], t, a["adj_F"], RATE, o["adj_X"], o["adj_R"])
             self._plastic.backward(t)
             self._launch("encode_adjoint", n, a["trial"], o["R"], o["V"], t, o["adj_R"], o["adj_z"], a["adj_F"])
         elif self.law.plastic == "water":
@@ -231,8 +227,8 @@ class Runs:
         ends = (a["adj_x"], a["adj_v"], a["adj_C"])
         moved = (a["x"], a["v"], a["C"], a["F"], a["grid"])
         self._launch("g2p_adjoint", n, *moved, t, dt, dx, side, each, *ends, a["adj_F"], a["adj_grid"])
-        gravity = self._precision.vec3(*box.gravity)
-        self._launch("grid_adjoint", self._nodes, a["grid"], t, gravity, dt, self._real(FLOOR), a["adj_grid"])
+        gravity = F32.vec3(*box.gravity)
+        self._launch("grid_adjoint", self._nodes, a["grid"], t, gravity, dt, FLOOR, a["adj_grid"])
         held = (a["x"], a["v"], a["C"], a["tau"], self._volume, a["adj_grid"])
         self._launch("p2g_adjoint", n, *held, t, density, dt, dx, side, each, *ends, a["adj_tau"])
         assert self._elastic is not None
