@@ -29,6 +29,9 @@ from torch import Tensor
 SUBSTEPS = 25
 KINDS = ("forward", "both", "law_forward", "law_both")
 LAW_KERNELS = ("stress", "stress_adjoint", "project", "project_adjoint")
+NETWORKS_OF = ("network", "viscous_network", "inelastic_network")
+LEARNED = ("E", "nu", "bulk_modulus", "yield_stress", "viscosity")
+"""What gradients are taken of, where a material has it, beside its networks."""
 ELASTIC = {"E": 1e5, "nu": 0.2}
 PLAIN, PLAIN_FLOW = "nclaw, plain", "nclaw, plain, with flow"
 
@@ -97,8 +100,8 @@ class Ours:
         from tools.nclaw.setting import DT, Throw
 
         self._dt, self._start, self._material = DT, start, material
-        material.free(*(n for n in ("network", "viscous_network", "inelastic_network") if getattr(material, n, None)))
-        material.free(*material.values())
+        material.free(*(n for n in NETWORKS_OF if getattr(material, n) is not None))
+        material.free(*(n for n in LEARNED if n in material.values()))
         self._solver = Throw(start.x, start.v, start.vol0).solver(material)
         state = self._solver.initial_state()
         self._state = state.replace(F=start.F)
