@@ -76,14 +76,16 @@ class Transfers(torch.autograd.Function):
         out = [wp.zeros((1, n), dtype=k, device="cpu", requires_grad=grad) for k in STATE.values()]
         grid, moved = (wp.zeros((1, side**3), dtype=wp.vec4, device="cpu", requires_grad=grad) for _ in range(2))
         made, dx, tape = taped(), 1.0 / side, wp.Tape()
-        gravity = wp.vec3(*box.gravity)
+        gravity, plane = wp.vec3(*box.gravity), [wp.vec3(*values) for values in box.plane]
 
         def run() -> None:
             wp.launch(
                 made["p2g"], n,
                 [*given[:3], given[4], volume, 0, box.density, box.dt, dx, side, n], [grid], device="cpu",
             )  # fmt: skip
-            wp.launch(made["grid_update"], side**3, [grid, 0, gravity, box.dt, FLOOR, side], [moved], device="cpu")
+            wp.launch(
+                made["grid_update"], side**3, [grid, 0, gravity, box.dt, FLOOR, side, *plane], [moved], device="cpu"
+            )
             wp.launch(
                 made["g2p"], n, [given[0], given[3], moved, 0, box.dt, dx, side, n, 0, 0], out, device="cpu"
             )  # fmt: skip

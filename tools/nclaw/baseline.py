@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from physim.fit.learn.shooting import Motion
-from tools.nclaw.network import Perceptron
+from physim.laws.points import Points
+from physim.numeric import F32
+from tools.nclaw.network import Perceptron, flowed, kirchhoff
 from tools.nclaw.plain_runs import Box, Law, Runs
-from tools.nclaw.setting import DT, EVERY, Throw, cube
+from tools.nclaw.setting import DT, EVERY, Throw, cube, truth
 
 EPOCHS = 300
 RATES = {"elastic": 1.0, "plastic": 0.1}
@@ -67,7 +69,8 @@ def untrained(name: str, seed: int) -> Baseline:
 
 def path(law: Law, throw: Throw) -> Tensor:
     """Positions [m] at every fifth substep of the published program, (frames, n, 3)."""
-    runs = Runs(law, Box(throw.vol0, throw.nodes, DT), 1, EVERY)
+    plane = throw.planes[6] if throw.slope is not None else Box.plane
+    runs = Runs(_coupled(law, throw), Box(throw.vol0, throw.nodes, DT, plane=plane), 1, EVERY)
     rest = torch.zeros(len(throw.x), 3, 3)
     start, found = (throw.x, throw.v, rest, rest + torch.eye(3)), []
     with torch.no_grad():
@@ -77,6 +80,35 @@ def path(law: Law, throw: Throw) -> Tensor:
             start = (runs.x[EVERY], runs.v[EVERY], runs.C[EVERY], runs.F[EVERY])
             found.append(runs.x[EVERY].double())
     return torch.stack(found)
+
+
+def _coupled(law: Law, throw: Throw) -> Law:
+    """The law on its share of the particles, and the true one of the other material on the rest."""
+    if throw.other is None or throw.learned is None:
+        return law
+    points, own = Points(truth(throw.other), F32), slice(*throw.learned)
+    rest = torch.ones(len(throw.x), dtype=torch.bool)
+    rest[own] = False
+    still = torch.eye(3, dtype=torch.float64).expand(int(rest.sum()), 3, 3)
+
+    def stress(F: Tensor) -> Tensor:
+        tau = torch.empty_like(F)
+        tau[own] = kirchhoff(law.elastic, F[own]) if isinstance(law.elastic, Perceptron) else law.elastic(F[own])
+        tau[rest] = points.stress(F[rest].double()).float()
+        return tau
+
+    def flow(F: Tensor) -> Tensor:
+        found = torch.empty_like(F)
+        if isinstance(law.plastic, Perceptron):
+            found[own] = flowed(law.plastic, F[own])
+        elif law.plastic == "water":
+            found[own] = torch.linalg.det(F[own]).clamp(min=1e-6)[:, None, None] ** (1.0 / 3.0) * torch.eye(3)
+        else:
+            found[own] = law.plastic(F[own]) if callable(law.plastic) else F[own]
+        found[rest] = points.project(F[rest].double(), still, DT)[0].float()
+        return found
+
+    return Law(stress, flow)
 
 
 def train_baseline(

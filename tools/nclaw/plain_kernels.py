@@ -150,9 +150,17 @@ def walled(u: real, index: int, side: int) -> real:
 
 
 def grid_update(
-    grid: wp.array2d(dtype=vec4), t: int, gravity: vec3, dt: real, floor: real, side: int, out: wp.array2d(dtype=vec4)
+    grid: wp.array2d(dtype=vec4),
+    t: int,
+    gravity: vec3,
+    dt: real,
+    floor: real,
+    side: int,
+    point: vec3,
+    normal: vec3,
+    out: wp.array2d(dtype=vec4),
 ):
-    """Velocity and mass of the nodes; `out` may be `grid`."""
+    """Velocity and mass of the nodes; `out` may be `grid`. A plane, if its normal is not zero, is slippery too."""
     i = wp.tid()
     g = grid[t, i]
     if g[3] == real(0.0):
@@ -164,7 +172,11 @@ def grid_update(
         walled(u[1], (n // side) % side, side),
         walled(u[2], n % side, side),
     )
-    out[t, i] = vec4(ux, uy, uz, g[3])
+    u = vec3(ux, uy, uz)
+    x = vec3(real(n // (side * side)), real((n // side) % side), real(n % side)) / real(side)
+    if wp.dot(x - point, normal) < real(0.0):
+        u = u - wp.min(wp.dot(u, normal), real(0.0)) * normal
+    out[t, i] = vec4(u[0], u[1], u[2], g[3])
 
 
 def g2p(

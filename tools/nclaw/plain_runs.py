@@ -15,6 +15,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
+from physim.errors import InputError
 from physim.numeric import F32
 from tools.nclaw.network import WIDTH, Perceptron
 from tools.nclaw.plain_adjoints import kernels
@@ -31,6 +32,7 @@ class Box:
         dt: substep [s].
         density: [kg/m^3].
         gravity: [m/s^2].
+        plane: point [m] and unit normal of one more slippery wall, in runs without gradients; no such wall if zero.
     """
 
     volume: Tensor
@@ -38,6 +40,7 @@ class Box:
     dt: float
     density: float = 1e3
     gravity: tuple[float, float, float] = (0.0, -9.8, 0.0)
+    plane: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,) * 3, (0.0,) * 3)
 
 
 @dataclass(frozen=True)
@@ -162,13 +165,13 @@ class Runs:
         self._grid[:substeps].zero_()
         a, n, box = self._a, self.count, self.box
         density, dt, dx, side, each = self._scene
-        gravity = F32.vec3(*box.gravity)
+        gravity, plane = F32.vec3(*box.gravity), [F32.vec3(*values) for values in box.plane]
         for t in range(substeps):
             self._stress(t)
             self._launch(
                 "p2g", n, a["x"], a["v"], a["C"], a["tau"], self._volume, t, density, dt, dx, side, each, a["grid"]
             )
-            self._launch("grid_update", self._nodes, a["grid"], t, gravity, dt, FLOOR, side, a["grid"])
+            self._launch("grid_update", self._nodes, a["grid"], t, gravity, dt, FLOOR, side, *plane, a["grid"])
             row = t + 1 if self.law.plastic is None else t
             moved = (a["x"], a["v"], a["C"], a["trial"])
             self._launch("g2p", n, a["x"], a["F"], a["grid"], t, dt, dx, side, each, t + 1, row, *moved)
@@ -202,6 +205,8 @@ class Runs:
             substeps: as given to `forward`.
             slope: of the loss by the positions of a row, (n, 3), or None where it does not look at them.
         """
+        if any(self.box.plane[1]) or self._elastic is None or (callable(self.law.plastic) and not self._plastic):
+            raise InputError("gradients are of runs of networks in the box alone, without another plane or law.")
         for tensor in (self._adj_x, self._adj_v, self._adj_C, self._adj_F):
             tensor.zero_()
         for t in reversed(range(substeps)):
