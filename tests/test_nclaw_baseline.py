@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,14 +14,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import nclaw_reference as reference
 
+from physim.errors import InputError
 from physim.fit.learn.shooting import Motion
 from physim.sim.state import ParticleState
 from tools.bench.plain_network import PlainRun
-from tools.nclaw.baseline import PLASTIC, path, train_baseline, untrained
+from tools.nclaw.baseline import PLASTIC, coupled, path, train_baseline, untrained
 from tools.nclaw.baseline_checks import checks
 from tools.nclaw.network import Decomposition, Perceptron, features, flowed, kirchhoff
 from tools.nclaw.plain_runs import Box, Law, Runs
-from tools.nclaw.setting import DT, NODES, Throw, cube
+from tools.nclaw.setting import DT, NODES, Throw, cube, slope, truth
+from tools.nclaw.setting import path as engine_path
 
 
 def bits(seed: int = 0, size: int = 5) -> tuple[Throw, torch.Tensor]:
@@ -51,6 +54,35 @@ def test_the_plain_program_follows_the_independent_one(name: str) -> None:
     found = path(Law(stress, PLASTIC[name]), cube(steps=steps))
     assert found.shape == (steps // 5, 1000, 3)
     assert np.sqrt(((found[-1].numpy() - reference.simulate(name, steps)) ** 2).sum(1).mean()) < 1e-5
+
+
+def test_a_slope_is_that_of_the_engine() -> None:
+    c = reference.MATERIALS["jelly"]
+    law = Law(lambda F: torch.from_numpy(reference.stress("jelly", c, F.double().numpy())).float())
+    throw = slope()
+    throw = dataclasses.replace(throw, x=throw.x - torch.tensor([0.0, 0.08, 0.0]), steps=40)
+    box = dataclasses.replace(throw, slope=None)
+    found, engine = path(law, throw), engine_path(throw, truth("jelly"))
+    assert float((found - engine).abs().max()) < 1e-5 < float((found - path(law, box)).abs().max())
+
+
+def test_the_other_material_of_a_pool_is_the_true_one() -> None:
+    throw, F = bits()
+    n = len(F)
+    throw = dataclasses.replace(throw, learned=(0, 40), other="water")
+    net = stiff(Perceptron(torch.Generator().manual_seed(0)))
+    law = coupled(Law(net), throw)
+    assert callable(law.elastic) and callable(law.plastic)
+    with torch.no_grad():
+        tau, after = law.elastic(F), law.plastic(F)
+        assert torch.allclose(tau[:40], kirchhoff(net, F[:40])) and torch.equal(after[:40], F[:40])
+    J = torch.linalg.det(F[40:])[:, None, None]
+    pressure = reference.MATERIALS["water"].lam * J * (J - 1.0)
+    assert torch.allclose(tau[40:], pressure * torch.eye(3), rtol=1e-3, atol=1.0)
+    assert torch.allclose(after[40:], forgotten(F[40:]), atol=1e-5) and len(after) == n
+    runs = Runs(law, Box(throw.vol0, NODES, DT), 1, 1)
+    with pytest.raises(InputError, match="without another plane or law"):
+        runs.backward(1, lambda t: None)
 
 
 def test_slopes_of_the_decomposition() -> None:

@@ -70,7 +70,7 @@ def untrained(name: str, seed: int) -> Baseline:
 def path(law: Law, throw: Throw) -> Tensor:
     """Positions [m] at every fifth substep of the published program, (frames, n, 3)."""
     plane = throw.planes[6] if throw.slope is not None else Box.plane
-    runs = Runs(_coupled(law, throw), Box(throw.vol0, throw.nodes, DT, plane=plane), 1, EVERY)
+    runs = Runs(coupled(law, throw), Box(throw.vol0, throw.nodes, DT, plane=plane), 1, EVERY)
     rest = torch.zeros(len(throw.x), 3, 3)
     start, found = (throw.x, throw.v, rest, rest + torch.eye(3)), []
     with torch.no_grad():
@@ -82,7 +82,7 @@ def path(law: Law, throw: Throw) -> Tensor:
     return torch.stack(found)
 
 
-def _coupled(law: Law, throw: Throw) -> Law:
+def coupled(law: Law, throw: Throw) -> Law:
     """The law on its share of the particles, and the true one of the other material on the rest."""
     if throw.other is None or throw.learned is None:
         return law
