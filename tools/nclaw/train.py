@@ -36,8 +36,8 @@ def off(name: str) -> dict[str, float]:
 
 def train(
     row: str, name: str, hidden: int, seed: int, observed: Motion, *, seconds: float, told: Callable[[str], None]
-) -> Callable[[Throw], Tensor]:
-    """Train one row on an observed motion; what it gives makes paths of throws.
+) -> tuple[Callable[[Throw], Tensor], Material | None]:
+    """Train one row on an observed motion: what makes paths of throws, and the material if the engine runs it.
 
     Args:
         row: one of `ROWS`.
@@ -51,7 +51,7 @@ def train(
     if row == "nclaw":
         from tools.nclaw.baseline import train_baseline
 
-        return train_baseline(name, observed, seed, seconds).path
+        return train_baseline(name, observed, seed, seconds).path, None
     if row == "analytic":
         material = truth(name)
         material.set(**off(name))
@@ -63,7 +63,7 @@ def train(
         material = train_flow(row, name, hidden, seed, observed, told)
     else:
         material = _elastic(row, name, hidden, seed, observed, told)
-    return lambda throw: path(throw, material)
+    return lambda throw: path(throw, material), material
 
 
 def _elastic(row: str, name: str, hidden: int, seed: int, observed: Motion, told: Callable[[str], None]) -> Material:

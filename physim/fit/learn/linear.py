@@ -161,14 +161,19 @@ class _Layer:
 
     def bounded(self, normal: Tensor, pull: Tensor) -> Tensor:
         """Least squares in which coefficients that must not be negative are not."""
-        from scipy.optimize import lsq_linear
+        from scipy.optimize import nnls
 
-        root = torch.linalg.cholesky(normal)
-        wanted = torch.linalg.solve_triangular(root, pull[:, None], upper=False)[:, 0]
-        bounds = [0.0 if c.bounded else -math.inf for c in self.network.coefficients]
-        low = torch.tensor(bounds, dtype=torch.float64)
-        found = lsq_linear(root.T.numpy(), wanted.numpy(), (low.numpy(), math.inf), method="bvls").x
-        return torch.maximum(torch.as_tensor(found), low)  # bounds are met to rounding only
+        # Columns of like size: the search for those at zero compares them.
+        size = normal.diagonal().sqrt()
+        root = torch.linalg.cholesky(normal / size / size[:, None]).T
+        wanted = torch.linalg.solve_triangular(root.T, (pull / size)[:, None], upper=False)[:, 0]
+        # A coefficient of either sign is the difference of two that are not negative.
+        free = torch.tensor([not c.bounded for c in self.network.coefficients])
+        found, _ = nnls(torch.cat([root, -root[:, free]], dim=1).numpy(), wanted.numpy(), maxiter=30 * len(free))
+        parts = torch.as_tensor(found)
+        q = parts[: len(free)].clone()
+        q[free] -= parts[len(free) :]
+        return q / size
 
     def write(self, q: Tensor) -> tuple[float, float, float]:
         """Put the coefficients into the material; its shear and bulk modulus [Pa], and the share of the units that its
