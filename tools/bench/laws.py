@@ -6,8 +6,8 @@ all that is learned. physim's laws run as shipped. The published networks run tw
 one `wp.Tape` per substep), and as fast as we got them outside the engine (`tools/nclaw/plain_runs.py`: kernels with
 adjoints by hand, no autograd). Ratios are the plain networks' time over this one's: both networks' where there is a
 plastic flow, learned or not; the elastic one's elsewhere. Samples are CPU time, taken in rotation; told are medians.
-The law alone is its launches (stress, return map, and their adjoints), or the torch call and its gradient; the shortest
-of all runs.
+The law alone is its launches (stress, return map, and their adjoints), or the torch calls and their gradient; the
+shortest of all runs.
 """
 
 from __future__ import annotations
@@ -200,11 +200,11 @@ class Plain(_Networks):
         F = self._start.F.clone().requires_grad_()
         found: dict[str, list[float]] = {"law_forward": [], "law_both": []}
         for _ in range(5 * repeats):
-            began = time.perf_counter()
+            began = time.process_time()
             made = [stress(net, F) if net is self._elastic else symmetric(net, F) for net in nets]
-            found["law_forward"].append(time.perf_counter() - began)
+            found["law_forward"].append(time.process_time() - began)
             torch.autograd.backward(made, made)
-            found["law_both"].append(time.perf_counter() - began)
+            found["law_both"].append(time.process_time() - began)
         return {k: min(s) for k, s in found.items()}
 
 
