@@ -52,15 +52,15 @@ def train(
         from tools.nclaw.baseline import train_baseline
 
         return train_baseline(name, observed, seed, seconds).path, None
-    if row == "analytic":
+    if name in ("plasticine", "sand"):
+        from tools.nclaw.flow import train_flow
+
+        material = train_flow(row, name, hidden, seed, observed, told)
+    elif row == "analytic":
         material = truth(name)
         material.set(**off(name))
         material.free(*material.values())
         _refine(material, observed, told)
-    elif name in ("plasticine", "sand"):
-        from tools.nclaw.flow import train_flow
-
-        material = train_flow(row, name, hidden, seed, observed, told)
     else:
         material = _elastic(row, name, hidden, seed, observed, told)
     return lambda throw: path(throw, material), material

@@ -8,7 +8,7 @@ Gauss-Newton steps serve; columns of a Jacobian are worlds too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +34,8 @@ class Motion:
         position_noise: standard deviation of the positions [m].
         velocity_noise: standard deviation of the velocities [m/s], or None where they were not observed (those of the
             states are then only starts).
+        strain_noise: standard deviation of the elastic strain F F^T/2 [-], or None where runs are not to be compared in
+            it. A return map shows in it at once, and in where particles go only later.
     """
 
     states: tuple[ParticleState, ...]
@@ -41,6 +43,7 @@ class Motion:
     every: int
     position_noise: float
     velocity_noise: float | None = None
+    strain_noise: float | None = None
 
     def __post_init__(self) -> None:
         if len(self.states) < 2:
@@ -49,7 +52,7 @@ class Motion:
             check_shape("a later state's x", state.x, tuple(self.states[0].x.shape))
         if not self.dt > 0 or self.every < 1:
             raise InputError(f"a motion needs dt above 0 and every at least 1, got {self.dt} s and {self.every}.")
-        for name in ("position_noise", "velocity_noise"):
+        for name in ("position_noise", "velocity_noise", "strain_noise"):
             noise = getattr(self, name)
             if noise is not None and not noise > 0:
                 raise InputError(f"{name} must be above 0, got {noise}: it is the unit of the residuals.")
@@ -74,14 +77,28 @@ class Shooting:
     Args:
         solver: of one world, whose model has the material that is learned; its options hold for all runs.
         motion: what was observed, in the solver's order of particles.
-        body: the learned material's index in the model.
+        material: the learned material's index in the model.
+        through: what columns of theta, (r, k), go through before they are run; the same number of them.
     """
 
-    def __init__(self, solver: SolverMPM, motion: Motion, material: int = 0) -> None:
+    def __init__(
+        self,
+        solver: SolverMPM,
+        motion: Motion,
+        material: int = 0,
+        through: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         each = solver.model.vol0.shape[0]
         check_shape("the motion's x", motion.states[0].x, (each, 3))
         self.solver, self.motion = solver, motion
         self.material = solver.model.materials[material]
+        held, wanted = motion.states[0].h.shape[1], solver.model.history_size
+        if held != wanted:
+            raise InputError(
+                f"the motion's states hold {held} numbers of history per particle, and the model carries {wanted}: "
+                "`physim.fit.learn.flow.with_history` gives them those of a material."
+            )
+        self.index, self.through = material, through
         self._each = each
         self._solvers: dict[int, SolverMPM] = {}
         self.spent = 0
@@ -96,8 +113,10 @@ class Shooting:
             length: intervals of each run.
 
         Returns:
-            (r, s m): positions, and velocities where observed, at the end of each run; NaN where a run failed.
+            (r, s m): positions, and velocities and strains where they have a noise, at the end of each run; NaN where
+            a run failed.
         """
+        thetas = thetas if self.through is None else self.through(thetas)
         rows = max(1, CROWD // (self._each * len(starts)))
         parts = [self._some(thetas[i : i + rows], starts, length) for i in range(0, len(thetas), rows)]
         return torch.cat(parts)
@@ -123,6 +142,8 @@ class Shooting:
         found = [self._scaled(end.x, [w.x for w in wanted], motion.position_noise, sets)]
         if motion.velocity_noise is not None:
             found.append(self._scaled(end.v, [w.v for w in wanted], motion.velocity_noise, sets))
+        if motion.strain_noise is not None:
+            found.append(self._scaled(_strain(end.F), [_strain(w.F) for w in wanted], motion.strain_noise, sets))
         return torch.cat(found, dim=1)
 
     @staticmethod
@@ -147,6 +168,12 @@ class Shooting:
             if isinstance(getattr(each[0], f.name), Tensor)
         }
         return dataclasses.replace(each[0], **fields)
+
+
+def _strain(F: Tensor) -> Tensor:
+    """F F^T/2, which does not know how the body was turned before it was observed."""
+    F = F.double()
+    return 0.5 * (F @ F.mT)
 
 
 def _stacked(states: Sequence[ParticleState], sets: int) -> ParticleState:

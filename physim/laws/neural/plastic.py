@@ -15,6 +15,7 @@ import warp as wp
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from physim.errors import InputError
 from physim.laws.core import InelasticLaw, elastic_params, register
 from physim.laws.neural.flow_weights import FlowPlan, FlowWeights, bounded
 from physim.laws.neural.rises import rise
@@ -28,6 +29,8 @@ from physim.tensor import deviator, identity, log_1p, log_strain, roundoff
 HIDDEN = 0
 # Named columns of theta: yield stress, friction angle, stress scale. Those of the units follow.
 NAMED = 3
+# Least relative outer weight that a fit leaves.
+LEAST = 1e-7
 
 
 @numeric
@@ -98,13 +101,45 @@ class PlasticWeights(FlowWeights):
         Args:
             named: yield stress [Pa], friction angle [rad] and stress scale [Pa], (n, 3).
         """
-        outer, inner, bias = self.rows()
         scale = named[:, NAMED - 1 : NAMED]
-        sign = 1.0 - 2.0 * (torch.arange(self.plan.hidden, dtype=torch.float64) % 2)
+        odds, by_pressure, by_strain = self._insides(scale)
+        return self.joined(self._signs() * scale * softplus(self.rows()[0]), odds, by_pressure, by_strain)
+
+    def strengths(self, p: Tensor, a: Tensor, scale: float) -> Tensor:
+        """Strength of each unit [Pa] per relative outer weight, (m, hidden): N is linear in these weights.
+
+        Args:
+            p: pressures [Pa], (m,); tension counts as none.
+            a: accumulated plastic strains [-], (m,).
+            scale: stress scale [Pa].
+        """
+        with torch.no_grad():
+            odds, by_pressure, by_strain = self._insides(torch.tensor([[scale]], dtype=torch.float64))
+            x = p.clamp(min=0.0)[:, None] * by_pressure + torch.log1p(a)[:, None] * by_strain
+            return self._signs() * scale * rise.torch()(odds, x)
+
+    def take(self, outer: Tensor) -> None:
+        """Set the relative outer weights, (hidden,), none of them negative.
+
+        Raises:
+            InputError: a negative one, with which strength would fall with pressure.
+        """
+        if bool((outer < 0.0).any()):
+            raise InputError(f"outer: {float(outer.min()):g} is negative; fit strengths with bounds.")
+        # A unit that the fit leaves out stays so small that it does not count, and can grow again.
+        outer = outer.clamp(min=LEAST)
+        with torch.no_grad():
+            self.outer.copy_(outer + torch.log(-torch.expm1(-outer)))
+
+    def _signs(self) -> Tensor:
+        return 1.0 - 2.0 * (torch.arange(self.plan.hidden, dtype=torch.float64) % 2)
+
+    def _insides(self, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns of exp(bias) and of the inner weights of pressure [1/Pa] and plastic strain."""
+        _, inner, bias = self.rows()
+        sign = self._signs()
         by_pressure, by_strain = softplus(inner[:, :, 0]) / scale, INNER * inner[:, :, 1]
-        return self.joined(
-            sign * scale * softplus(outer), torch.exp(bounded(bias)), sign * by_pressure, sign * by_strain
-        )
+        return torch.exp(bounded(bias)), sign * by_pressure, sign * by_strain
 
 
 PARAMS = (
