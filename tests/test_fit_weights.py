@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from fit_toys import Oscillator
 
 from physim.errors import FitError
+from physim.fit.attempt import make_optimiser
 from physim.fit.block import Block
 from physim.fit.checkpoint import CheckpointStore, unpack
 from physim.fit.derivatives import left_out
@@ -18,7 +20,7 @@ from physim.fit.problem import Objective
 from physim.fit.run import fit_scene, make_problem
 from physim.fit.settings import advice, make_stages, make_starts
 from physim.fit.space import Quantity, Space
-from physim.fit.stage import Method, Stage
+from physim.fit.stage import EarlyStop, Method, Stage
 from physim.fit.uncertainty import laplace
 from physim.laws import Material
 from physim.laws.neural import neural_energy
@@ -282,3 +284,88 @@ def test_a_view_of_a_module_leaves_it_alone():
 def test_what_cannot_be_said_of_weights(tables, change, told):
     with pytest.raises(SceneError, match=told):
         load_scene(tables, [change])
+
+
+class TestStops:
+    """A running mean of the points, and an end when what is not fitted gets no better."""
+
+    def test_a_running_mean_beats_noisy_points(self):
+        class Noisy(Oscillator):
+            """Its loss jumps from point to point, so that Adam never settles."""
+
+            def predict(self, recording, raw, *, end=None):
+                shaken = raw + 0.05 * torch.sin(1e4 * raw.detach())
+                return super().predict(recording, shaken, end=end)
+
+        problem = Noisy()
+        stage = Stage(method=Method.ADAM, iterations=60, rate=0.2, average=0.9)
+        objective = Objective(problem, stage, problem.space.start(), threads=1)
+        search = make_optimiser(stage, objective.start())
+        points = [search.step(objective).z for _ in range(60)]
+        weights = torch.zeros(60, dtype=torch.float64)
+        for i in range(60):
+            keep = min(0.9, i / (i + 1.0))
+            weights = weights * keep
+            weights[i] = 1.0 - keep
+        torch.testing.assert_close(search.average, weights @ torch.stack(points))
+        other = make_optimiser(stage, objective.start())
+        other.restore(search.state())
+        assert torch.equal(other.average, search.average)
+        best = run_fit(problem, [stage], [problem.space.start()], threads=1).finished[0]
+        assert best.loss <= min(objective.losses([search.average, *points]))
+
+    def test_stops_where_the_held_out_part_is_best(self):
+        class Split(Oscillator):
+            """Recording b is held out, and wants another damping than a."""
+
+            def __init__(self):
+                super().__init__()
+                self.recordings, self.held_recordings = ("a",), ("b",)
+                self.data["b"] = self.tip("b", torch.tensor([5.0, 0.4], dtype=torch.float64))
+
+        problem = Split()
+        early = EarlyStop(recordings=("b",), every=2, patience=3)
+        stage = Stage(method=Method.ADAM, iterations=80, rate=0.05, early=early)
+        position = run_fit(problem, [stage], [problem.space.start()], threads=1)
+        end, history = position.finished[0], position.history
+        assert end.stop.startswith("stopped: what is not fitted") and len(history) < 80
+        looks = [r["unfitted"] for r in history if "unfitted" in r]
+        best = Objective(problem, stage, end.raw).unfitted([end.raw])[0]
+        assert best == pytest.approx(min(looks)) and looks.index(min(looks)) == len(looks) - 4
+        # What is looked at is not fitted: the loss goes on falling after the best look.
+        assert history[-1]["loss"] < end.loss
+
+    def test_a_tail_is_kept_out_of_the_fit(self, fall):
+        scene = load_scene(fall, ["fit.early_stop={begin: 0.1 s, every: 1, patience: 1}", "fit.iterations=1"])
+        problem = make_problem(scene)
+        (c,) = problem.predict("", problem.space.start())
+        assert torch.equal(c.fitted[:, 0], c.at < 0.1) and bool(c.valid.all())
+        (stage,) = make_stages(scene)
+        assert stage.early.begin == 0.1 and stage.average == 0.9
+        rows = ((c.predicted - c.measured) / c.sigma)[~c.fitted]
+        found = Objective(problem, stage, problem.space.start(), threads=1).unfitted([problem.space.start()])
+        assert found[0] <= 0.5 * float(rows.square().sum()) * (1.0 + 1e-9) and found[0] > 0.0
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ("fit.early_stop={every: 3}", "needs `begin`"),
+            ("fit.early_stop={begin: 1 s}", "tables have no time"),
+            ("fit.early_stop={recordings: [pull]}", "give it `role: holdout`"),
+            ("fit.early_stop={recordings: [push]}", "push"),
+        ],
+    )
+    def test_what_cannot_be_looked_at(self, tables, change, told):
+        with pytest.raises(SceneError, match=told):
+            load_scene(tables, [change])
+
+
+def test_a_growing_horizon(fall):
+    stages = "[{name: short, end: 0.06 s, iterations: 2}, {name: all, iterations: 2}]"
+    scene = load_scene(fall, [f"fit.stages={stages}"])
+    problem = make_problem(scene)
+    position = run_fit(problem, make_stages(scene), [problem.space.start()], threads=1)
+    first, _, second, _ = position.history
+    objective = Objective(problem, Stage(end=0.06), problem.space.start(), threads=1)
+    assert first["loss"] == pytest.approx(objective.losses([problem.space.start()])[0])
+    assert first["loss"] < second["loss"]

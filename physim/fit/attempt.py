@@ -12,7 +12,7 @@ from torch import Tensor
 from physim.errors import SimulationError
 from physim.fit.descent import LBFGS, Adam
 from physim.fit.gauss_newton import GaussNewton
-from physim.fit.optimiser import Optimiser
+from physim.fit.optimiser import Optimiser, StepReport
 from physim.fit.problem import Objective, Problem
 from physim.fit.stage import Method, Stage
 from physim.parallel import ALONE, Ranks
@@ -45,8 +45,10 @@ class Attempt:
         raw: raw values with which the present stage began, (p,).
         stage: number of the present stage.
         iteration: iterations done in it.
-        best_loss: smallest loss in it.
+        best_loss: smallest loss in it, or the loss where `best_unfitted` is.
         best_z: the free raw parameters that this loss belongs to, (k,).
+        best_unfitted: smallest loss of what an early stop looks at.
+        looks: looks since then.
         stop: why the last stage ended.
         optimiser: the optimiser's memory; None at the beginning of a stage.
         result: where it ended; None while it is on its way.
@@ -60,6 +62,8 @@ class Attempt:
     iteration: int = 0
     best_loss: float = math.inf
     best_z: Tensor | None = None
+    best_unfitted: float = math.inf
+    looks: int = 0
     stop: str = ""
     optimiser: dict[str, Any] | None = None
     result: StartResult | None = None
@@ -128,8 +132,17 @@ class Walk:
         before = objective.evaluations
         report = optimiser.step(objective)
         attempt.iteration += 1
-        if report.loss < attempt.best_loss:
-            attempt.best_loss, attempt.best_z = report.loss, report.z
+        last = bool(report.stop) or attempt.iteration == stage.iterations
+        tired, seen = False, None
+        if stage.early is None:
+            points = {report.loss: report.z}
+            if last and optimiser.average is not None:
+                points |= {loss: optimiser.average for loss in objective.losses([optimiser.average])}
+            loss = min(points)
+            if loss < attempt.best_loss:
+                attempt.best_loss, attempt.best_z = loss, points[loss].clone()
+        elif last or attempt.iteration % stage.early.every == 0:
+            tired, seen = self._look(objective, optimiser, report)
         attempt.optimiser = optimiser.state()
         full = objective.full(report.z)
         record = {
@@ -147,9 +160,27 @@ class Walk:
         }
         if space.blocks:
             record["weights_moved"] = space.moves(full)
-        if report.stop or attempt.iteration == stage.iterations:
-            self._finish(report.stop or "all iterations done", objective)
+        if seen is not None:
+            record["unfitted"] = seen
+        if last or tired:
+            told = "stopped: what is not fitted gets no better" if tired else "all iterations done"
+            self._finish(report.stop or told, objective)
         return record
+
+    def _look(self, objective: Objective, optimiser: Optimiser, report: StepReport) -> tuple[bool, float]:
+        """Look at what is not fitted, here and at the running mean; whether that is enough, and its loss."""
+        attempt, early = self.attempt, objective.stage.early
+        assert early is not None
+        points = [report.z] if optimiser.average is None else [report.z, optimiser.average]
+        found = objective.unfitted(points)
+        best = min(range(len(points)), key=lambda i: found[i])
+        if found[best] < attempt.best_unfitted or attempt.best_z is None:
+            loss = report.loss if best == 0 else objective.losses([points[best]])[0]
+            attempt.best_unfitted, attempt.best_loss, attempt.best_z = found[best], loss, points[best].clone()
+            attempt.looks = 0
+        else:
+            attempt.looks += 1
+        return attempt.looks >= early.patience, found[best]
 
     def _finish(self, stop: str, objective: Objective) -> None:
         """End the present stage at its best point, and the start if it was the last one."""
@@ -158,6 +189,7 @@ class Walk:
             attempt.raw = objective.full(attempt.best_z)
         attempt.stop, attempt.stage, attempt.iteration = stop, attempt.stage + 1, 0
         attempt.optimiser, attempt.best_z, attempt.best_loss = None, None, math.inf
+        attempt.best_unfitted, attempt.looks = math.inf, 0
         self._at = None
         if attempt.stage == len(self._stages):
             attempt.result = StartResult(attempt.begin, attempt.raw, loss, stop)
@@ -169,5 +201,5 @@ def make_optimiser(stage: Stage, z: Tensor) -> Optimiser:
         return GaussNewton(z, step=stage.difference, largest=stage.rate or 1.0, tolerance=stage.tolerance)
     if stage.method is Method.ADAM:
         rate = stage.rate or 0.1
-        return Adam(z, rate=rate, iterations=stage.iterations, tolerance=stage.tolerance)
+        return Adam(z, rate=rate, iterations=stage.iterations, tolerance=stage.tolerance, keep=stage.average)
     return LBFGS(z, largest=stage.rate or 1.0, tolerance=stage.tolerance)

@@ -29,9 +29,15 @@ class Adam:
         rate: first step in raw units.
         iterations: length of the schedule.
         tolerance: stop when no raw parameter moves by more than this.
+        keep: share that a running mean of the points keeps in each step; 0 for no mean.
+
+    Attributes:
+        average: the running mean, (k,), or None.
     """
 
-    def __init__(self, z: Tensor, *, rate: float = 0.1, iterations: int = 100, tolerance: float = 1e-3) -> None:
+    def __init__(
+        self, z: Tensor, *, rate: float = 0.1, iterations: int = 100, tolerance: float = 1e-3, keep: float = 0.0
+    ) -> None:
         self._z = z.detach().clone().requires_grad_()
         self._rate = self._full_rate = rate
         self._iterations = iterations
@@ -40,6 +46,8 @@ class Adam:
         self._done = 0
         self._still = 0
         self._good: Tensor | None = None
+        self._keep = keep
+        self.average: Tensor | None = None
 
     def step(self, objective: Objective) -> StepReport:
         """One gradient and one move; a point that cannot be simulated is left again at half the rate."""
@@ -65,6 +73,10 @@ class Adam:
             self._z.copy_(objective.clip(self._z))
         self._done += 1
         self._good = here
+        if self._keep:
+            # The first points count less and less, as if the mean had gone on from a point like them.
+            share = min(self._keep, (self._done - 1.0) / self._done)
+            self.average = here if self.average is None else share * self.average + (1.0 - share) * here
         self._rate = min(self._full_rate, RECOVERY * self._rate)
         change = float((self._z.detach() - here).abs().max())
         self._still = self._still + 1 if change <= self._tolerance else 0
@@ -80,6 +92,7 @@ class Adam:
             "done": self._done,
             "still": self._still,
             "good": self._good,
+            "average": self.average,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -88,7 +101,7 @@ class Adam:
             self._z.copy_(state["z"])
         self._inner.load_state_dict(state["inner"])
         self._rate, self._done, self._good = state["rate"], state["done"], state["good"]
-        self._still = state["still"]
+        self._still, self.average = state["still"], state["average"]
 
 
 class LBFGS:
@@ -107,6 +120,7 @@ class LBFGS:
         self._inner = self._fresh()
         self._loss: float | None = None
         self._plain = False
+        self.average: Tensor | None = None
 
     def _fresh(self) -> torch.optim.LBFGS:
         return torch.optim.LBFGS(

@@ -54,6 +54,7 @@ class GaussNewton:
         self._r: Tensor | None = None
         self._limits: Tensor | None = None
         self._J: Tensor | None = None
+        self.average: Tensor | None = None
 
     def step(self, objective: Objective) -> StepReport:
         """A Jacobian, and damped steps until one is accepted."""

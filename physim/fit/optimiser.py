@@ -32,7 +32,13 @@ class StepReport:
 
 
 class Optimiser(Protocol):
-    """One search; its whole memory is in `state`, so that a restored one goes on identically."""
+    """One search; its whole memory is in `state`, so that a restored one goes on identically.
+
+    Attributes:
+        average: running mean of its points, (k,), or None.
+    """
+
+    average: Tensor | None
 
     def step(self, objective: Objective) -> StepReport:
         """One iteration.

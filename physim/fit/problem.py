@@ -15,6 +15,7 @@ from physim.fit.space import Space
 from physim.fit.spread import caught, parallel
 from physim.fit.stage import Stage
 from physim.observe.record import Comparison
+from physim.observe.robust import huber_residual
 from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene
 
@@ -141,6 +142,34 @@ class Objective:
                     self._limits[recording] = part[1]
             found.append(failed[0] if failed else torch.cat([*rows, self.problem.space.prior_residuals(raw)]))
         return found
+
+    def losses(self, points: Sequence[Tensor]) -> list[float]:
+        """Half the sum of squared residuals at several points; infinite where a run fails."""
+        found = self.residuals(points)
+        return [math.inf if isinstance(r, SimulationError) else 0.5 * float(r @ r) for r in found]
+
+    def unfitted(self, points: Sequence[Tensor]) -> list[float]:
+        """Half the sum of squared residuals of what the stage's early stop looks at; infinite where a run fails."""
+        early = self.stage.early
+        assert early is not None
+        begin = math.inf if early.begin is None else early.begin
+        names = (*(self.recordings if early.begin is not None else ()), *early.recordings)
+        tasks = [(self.full(z.detach()), name) for z in points for name in names]
+
+        def run(task: tuple[Tensor, str]) -> float:
+            with torch.no_grad():
+                compared = self.problem.predict(task[1], task[0])
+                squares = 0.0
+                for c in compared:
+                    rows = huber_residual(c.residuals(), c.huber).square() * c.weight
+                    looked = c.valid & ((c.at >= begin)[:, None] | (task[1] in early.recordings))
+                    squares += 0.5 * float(torch.where(looked, rows, 0.0).sum())
+            return squares if math.isfinite(squares) else math.inf
+
+        parts = parallel(lambda t: caught(run, t), tasks, self.threads, self.ranks)
+        self.evaluations += len(tasks)
+        values = [math.inf if isinstance(p, SimulationError) else p for p in parts]
+        return [sum(values[i : i + len(names)]) for i in range(0, len(values), len(names))]
 
     def value_and_gradient(self, z: Tensor) -> tuple[float, Tensor]:
         """Loss (half the sum of squares) and its gradient by the adjoint, (k,).

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,7 +63,8 @@ class Rig:
         built = self._build(values)
         leaves = {n: v.detach().requires_grad_(v.requires_grad) for n, v in values.items()}
         pairs = self._set_materials(built, values) + self._set_weights(built, raw)
-        observations = [o if end is None else o.shortened(end) for o in make_observations(built, self._gauges)]
+        records = [self._kept_out(o) for o in make_observations(built, self._gauges)]
+        observations = [o if end is None else o.shortened(end) for o in records]
         observed = [o for o in observations if o is not None]
         gauges = [o.gauge for o in observed]
         delays = [values.get(f"observe.{o.name}.delay", o.delay) for o in observed]
@@ -172,6 +174,13 @@ class Rig:
         if hasattr(built.state, "v"):
             return built.state.replace(v=v)
         return built.state.replace(w=built.solver.initial_state(v=v).w)
+
+    def _kept_out(self, observed: Observation) -> Observation:
+        """The record without what is only looked at to end the fit."""
+        early = self.scene.spec.fit.early_stop if self.scene.spec.fit is not None else None
+        if early is None or early.begin is None:
+            return observed
+        return replace(observed, held_out=(*observed.held_out, (early.begin, math.inf)))
 
     def _fits_delay(self, observed: Observation) -> bool:
         return f"observe.{observed.name}.delay" in self.space.names

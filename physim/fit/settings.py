@@ -14,7 +14,7 @@ from physim.errors import FitError
 from physim.fit.block import RIDGE, Block
 from physim.fit.derivatives import MOST_WEIGHTS
 from physim.fit.space import Prior, Quantity, Space, Transform
-from physim.fit.stage import Method, Stage
+from physim.fit.stage import EarlyStop, Method, Stage
 from physim.laws.neural.flat import flat_weights
 from physim.laws.neural.span import span_weights
 from physim.laws.tables import incompressible_strain
@@ -33,6 +33,8 @@ TRAINING = {Method.GAUSS_NEWTON: 40, Method.ADAM: 300, Method.LBFGS: 100}
 """Those of a stage with weights."""
 SLOW = 0.02
 """First step of Adam in raw units where weights are freed: they bend the energy at once, and together."""
+AVERAGE = 0.9
+"""Share of the running mean of Adam's points that is kept in each step where weights are freed."""
 TABLE_NOISE = 0.01
 """Share of a stress that counts as one standard deviation where stress-stretch tables are weighed against a prior."""
 
@@ -68,7 +70,10 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
         FitError: a stage would simulate changes of too many weights one by one.
     """
     part = fit_part(scene)
-    stages = []
+    stages, given_stop = [], part.early_stop
+    early = None
+    if given_stop is not None:
+        early = EarlyStop(given_stop.begin, given_stop.recordings, given_stop.every, given_stop.patience)
     for i, given in enumerate(part.stages or (StagePart(name="fit"),)):
         name = given.name or f"stage {i + 1}"
         method = _method(scene, name, given)
@@ -83,6 +88,8 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
             "iterations": given.iterations or part.iterations or (TRAINING[method] if training else ITERATIONS),
             "rate": given.rate or part.rate or (SLOW if training and method is Method.ADAM else None),
             "overrides": tuple(f"{key}={value}" for key, value in given.set.items()),
+            "average": _average(part, given, method, training),
+            "early": early,
         }
         options |= {k: getattr(given, k) for k in ("tolerance", "difference") if getattr(given, k) is not None}
         stages.append(Stage(**options))
@@ -90,8 +97,10 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
 
 
 def advice(scene: Scene) -> list[str]:
-    """What a stage costs that simulates a change of every weight, in sentences."""
+    """What a stage costs that simulates a change of every weight, and what an early stop chooses, in sentences."""
     found = []
+    if fit_part(scene).early_stop is not None:
+        found.append("What `early_stop` looks at has chosen where the search ended: its scores are not predictions.")
     for i, given in enumerate(fit_part(scene).stages or (StagePart(name="fit"),)):
         count = _weights(scene, given)
         if count and scene.spec.solver != "none" and _asked(scene, given) is Method.GAUSS_NEWTON:
@@ -114,6 +123,14 @@ def _method(scene: Scene, name: str, given: StagePart) -> Method:
             f"weights (at most {MOST_WEIGHTS} are differenced); use `method: adam` or `lbfgs`, which have the adjoint, "
             "or name the stage's `parameters` without the weights."
         )
+    return asked
+
+
+def _average(part: FitPart, given: StagePart, method: Method, training: bool) -> float:
+    """Share of the running mean of the points."""
+    asked = part.average if given.average is None else given.average
+    if asked is None or (given.average is None and method is not Method.ADAM):
+        return AVERAGE if training and method is Method.ADAM else 0.0
     return asked
 
 

@@ -20,6 +20,23 @@ class Method(Enum):
 
 
 @dataclass(frozen=True)
+class EarlyStop:
+    """When a stage ends because what it does not fit gets no better; the best point by that measure is kept.
+
+    Attributes:
+        begin: values from this time on are kept out of the fit and looked at [s]; None for none.
+        recordings: held-out recordings that are looked at.
+        every: iterations between looks.
+        patience: looks in a row without a smaller loss after which the stage ends.
+    """
+
+    begin: float | None = None
+    recordings: tuple[str, ...] = ()
+    every: int = 5
+    patience: int = 5
+
+
+@dataclass(frozen=True)
 class Stage:
     """What is done for how long.
 
@@ -35,6 +52,9 @@ class Stage:
         tolerance: stop when no raw parameter moves by more than this.
         difference: half width of the central differences of Gauss-Newton in raw units.
         overrides: scene settings changed for this stage, such as ("grid.dx=10mm",).
+        average: share in [0, 1) of the running mean of the points that each step of Adam keeps; the mean is taken if it
+            is better than every point. 0 for none.
+        early: when to stop before all iterations are done; None for never.
     """
 
     name: str = "fit"
@@ -48,12 +68,18 @@ class Stage:
     tolerance: float = 1e-3
     difference: float = 0.01
     overrides: tuple[str, ...] = ()
+    average: float = 0.0
+    early: EarlyStop | None = None
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise InputError(f"stage '{self.name}': iterations must be at least 1, got {self.iterations}.")
         if self.rate is not None and not self.rate > 0:
             raise InputError(f"stage '{self.name}': rate must be positive, got {self.rate}.")
+        if not 0.0 <= self.average < 1.0 or (self.average and self.method is not Method.ADAM):
+            raise InputError(
+                f"stage '{self.name}': average is a share from 0 to below 1, for adam; got {self.average}."
+            )
         if not self.tolerance >= 0 or not self.difference > 0:
             raise InputError(f"stage '{self.name}': tolerance and difference must be positive.")
         if self.begin is not None and self.end is not None and not self.begin < self.end:

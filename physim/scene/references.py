@@ -249,6 +249,15 @@ def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings
     measured = [n for n, o in spec.observe.items() if o.data is not None]
     if not measured and not spec.tables and not spec.recordings:
         findings.add(("fit",), "there is no record to fit; give an observation a `data` table, or add `tables`")
+    early = spec.fit.early_stop
+    for name in early.recordings if early is not None else ():
+        path, held = ("fit", "early_stop", "recordings"), [*spec.recordings, *spec.tables]
+        if known(findings, path, "recording", name, held):
+            part = spec.recordings.get(name) or spec.tables[name]
+            if part.role != "holdout":
+                findings.add(path, f"'{name}' is fitted; give it `role: holdout`")
+    if early is not None and early.begin is not None and spec.solver == "none":
+        findings.add(("fit", "early_stop", "begin"), "tables have no time; name held-out tests under `recordings`")
     for i, stage in enumerate(spec.fit.stages):
         for recording in stage.recordings:
             known(findings, ("fit", "stages", i, "recordings"), "recording", recording, spec.recordings)

@@ -38,6 +38,21 @@ class ParameterPart(Part):
     prior: PriorPart | None = None
 
 
+class EarlyStopPart(Part):
+    """What is looked at, and not fitted, to end a stage: values from a time on, or held-out recordings."""
+
+    begin: Time | None = None
+    recordings: tuple[str, ...] = ()
+    every: Annotated[int, Field(ge=1)] = 5
+    patience: Annotated[int, Field(ge=1)] = 5
+
+    @model_validator(mode="after")
+    def _something(self) -> EarlyStopPart:
+        if self.begin is None and not self.recordings:
+            raise fail("needs `begin`, such as 0.4 s, or `recordings` that are held out")
+        return self
+
+
 class StagePart(Part):
     """One stage: what is freed, which part of the record, which optimiser, when to stop."""
 
@@ -51,6 +66,7 @@ class StagePart(Part):
     rate: Annotated[float, Field(gt=0)] | None = None
     tolerance: Annotated[float, Field(ge=0)] | None = None
     difference: Annotated[float, Field(gt=0)] | None = None
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
     set: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -98,6 +114,8 @@ class FitPart(Part):
     starts: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
     iterations: Annotated[int, Field(ge=1)] | None = None
     rate: Annotated[float, Field(gt=0)] | None = None
+    average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    early_stop: EarlyStopPart | None = None
     level: Annotated[float, Field(gt=0, lt=1)] = 0.9
 
     @model_validator(mode="after")
