@@ -61,8 +61,8 @@ def write(
     laws = (material.elastic, material.viscous, material.inelastic)
     data: dict[str, Any] = {"title": f"{name.capitalize()}, learned from the motion of one thrown cube"}
     data["source"] = (
-        "python -m tools.nclaw: trained on the standard scene of Ma et al. 2023, Learning Neural Constitutive Laws from "
-        "Motion Observations, arXiv 2304.14369 (a synthetic material)"
+        "python -m tools.nclaw: trained on the standard scene of Ma et al. 2023, Learning Neural Constitutive Laws "
+        "from Motion Observations, arXiv 2304.14369 (a synthetic material)"
     )
     data["valid"] = "within the range of `learned`; no damping"
     data["density"] = f"{material.rho0:.8g} kg/m^3"
