@@ -69,6 +69,8 @@ def _fill(table: list[dict[str, Any]], name: str, args: argparse.Namespace) -> N
                 flush=True,
             )
             if args.write and row == "neural_energy" and material is not None and _best(table):
+                from tools.nclaw.files import write
+
                 told = write(args.write, name, material, observed, seed=seed, seconds=spent, errors=misses)
                 print(f"  {told}", flush=True)
             if args.json:
