@@ -37,7 +37,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fill(table: list[dict[str, Any]], name: str, args: argparse.Namespace) -> None:
     """Train and test what is not in the table yet."""
-    from tools.nclaw.files import write
     from tools.nclaw.setting import Throw, errors, motion, path, truth
     from tools.nclaw.train import train
 
