@@ -124,6 +124,7 @@ def run(
     out: Out = Path("runs"),
     device: str = "cpu",
     picture: bool = True,
+    states: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Simulate a scene and keep its frames, gauges, final state and a picture.
 
@@ -131,6 +132,7 @@ def run(
         recording: Apply the settings of this recording of the scene.
         device: `cpu`, or `cuda:0` for a GPU.
         picture: Draw the last frame.
+        states: Also keep the full state of all particles at every frame, to learn a law from.
     """
     quiet_warp()
     from physim.scene.kernel_cache import compiled
@@ -142,7 +144,7 @@ def run(
     loaded = load_scene(scene, set_, data=data, recording=recording)
     warn(loaded.warnings)
     with Progress(loaded.name, cold=compiled() == 0) as show:
-        result = run_scene(loaded, out, device=device, progress=show.advance, ready=show.ready)
+        result = run_scene(loaded, out, device=device, states=states, progress=show.advance, ready=show.ready)
     warn(result.warnings)
     for line in result.lines():
         say(line)

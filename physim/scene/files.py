@@ -10,7 +10,7 @@ from physim.scene.law_tables import ADDED
 from physim.scene.paths import resolve
 from physim.scene.problems import Findings
 
-SECTIONS = ("materials", "bodies", "colliders", "data")
+SECTIONS = ("materials", "bodies", "colliders", "data", "states")
 """Sections whose entries may name files, under the key `file`."""
 
 

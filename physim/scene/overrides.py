@@ -8,7 +8,7 @@ from physim.errors import InputError, nearest
 from physim.scene.document import Document, Key, Where, parse_yaml
 
 # Sections whose entries carry the user's own names: a path through an unknown name is a misspelling.
-NAMED = ("materials", "bodies", "colliders", "clamps", "loads", "observe", "data", "tables", "recordings")
+NAMED = ("materials", "bodies", "colliders", "clamps", "loads", "observe", "data", "tables", "states", "recordings")
 
 
 # Components of a vector by letter: `bodies.ball.velocity.x`.
@@ -34,17 +34,25 @@ def apply_text(document: Document, text: str) -> None:
 
 
 def apply_data(document: Document, text: str) -> None:
-    """Apply `name=path`, as typed after `--data`: the table `data.name` is read from that file.
+    """Apply `name=path`, as typed after `--data`: the table `data.name`, or `states.name`, is read from that file.
 
     Raises:
-        InputError: no such table.
+        InputError: no such table, and no such states.
     """
     name, sign, path = text.partition("=")
     where = Where(f"--data {text}", folder=document.where(()).folder, typed=True)
     tables = document.data.get("data")
     known = tables if isinstance(tables, dict) else {}
+    states = document.data.get("states")
+    states = states if isinstance(states, dict) else {}
     if not sign or not path:
-        raise InputError(f"{where}: expected NAME=PATH. Tables of this scene: {', '.join(known) or 'none'}.")
+        told = ", ".join([*known, *states])
+        raise InputError(f"{where}: expected NAME=PATH. Tables and states of this scene: {told or 'none'}.")
+    if name in states:
+        apply(document, f"states.{name}.file", path, where, {(): where})
+        if isinstance(states[name], dict):
+            states[name].pop("scene", None)
+        return
     if name not in known:
         raise InputError(f"{where}: the scene has no data table '{name}'.{nearest(name, known)}")
     apply(document, f"data.{name}.file", path, where, {(): where})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from physim.scene.expectation import Verdict, verdict
 from physim.scene.loader import Scene
 from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
+from physim.scene.states_file import STATES, States, write_states
 from physim.sim.rollout import rollout
 
 LOG = "log.jsonl"
@@ -63,6 +64,7 @@ def run_scene(
     out: str | Path = "runs",
     *,
     device: str = "cpu",
+    states: bool = False,
     progress: Callable[[int, int], None] | None = None,
     ready: Callable[[], None] | None = None,
 ) -> RunResult:
@@ -72,6 +74,7 @@ def run_scene(
         scene: a loaded scene.
         out: folder in which the run folder is made.
         device: where it runs.
+        states: also keep the full state of all particles at every frame, from which a law can be learned.
         progress: called with (done, total) substeps.
         ready: called once the kernels are loaded and the first substep is done.
 
@@ -79,13 +82,15 @@ def run_scene(
         SceneError, StabilityError: the scene cannot be built.
         RolloutFailure: a substep failed; frames and log up to it are kept.
     """
+    if states and scene.spec.solver != "mpm":
+        raise scene.error(("solver",), f"states are of particles: `solver: mpm`, not `{scene.spec.solver}`")
     built = build(scene, device=device)
     gauges = make_gauges(built)
     folder = new_run_folder(scene.name, out)
     write_resolved(scene, folder)
     for message in (*scene.warnings, *built.warnings):
         append_jsonl(folder / LOG, {"event": "warning", "message": message})
-    keeper = _Keeper(built, gauges, folder)
+    keeper = _Keeper(built, gauges, folder, states=states)
     with torch.no_grad():
         if ready is not None:
             built.solver.step(built.state, None, built.dt)
@@ -114,11 +119,18 @@ def run_scene(
     return RunResult(folder, trajectory.times, series, found, stats, built.warnings)
 
 
+def states_of(built: Built, states: Sequence[Any]) -> States:
+    """States of a scene's frames with what a reader must know of them."""
+    vol0, title = built.model.vol0, built.scene.spec.title
+    return States(tuple(states), vol0, built.dt, built.every, title)
+
+
 class _Keeper:
     """Writes each frame as it comes, so that a long run needs no memory and a failed one is not lost."""
 
-    def __init__(self, built: Built, gauges: dict[str, Any], folder: Path) -> None:
+    def __init__(self, built: Built, gauges: dict[str, Any], folder: Path, *, states: bool = False) -> None:
         self.built, self.gauges, self.folder = built, gauges, folder
+        self.states: list[Any] | None = [] if states else None
         self.read = gauge_reader(built, gauges) if gauges else None
         self.rows: list[np.ndarray] = []
         body = np.concatenate([np.full(len(b.x), i, np.int32) for i, b in enumerate(built.bodies)])
@@ -132,6 +144,8 @@ class _Keeper:
         frame = {"x": particles.x, "v": particles.v, "J": torch.linalg.det(particles.F)}
         arrays = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in frame.items()}
         arrays["t"] = np.array([particles.t])
+        if self.states is not None:
+            self.states.append(particles.detach())
         self.save(self.folder / FRAMES / f"{number:05d}.safetensors", arrays)
         row = self.read(state).detach().numpy() if self.read else np.zeros(0)
         self.rows.append(row)
@@ -156,6 +170,8 @@ class _Keeper:
         particles = self.built.solver.particles(state)
         arrays = {k: getattr(particles, k).detach().cpu().numpy() for k in STATE}
         self.save(self.folder / FINAL, arrays | {"t": np.array([particles.t])})
+        if self.states is not None and len(self.states) > 1:
+            write_states(self.folder / STATES, states_of(self.built, self.states))
 
     def save(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         """Write arrays atomically."""

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from physim.scene.fields import Acceleration, Density, Name, Part
 from physim.scene.spec_fit import FitPart, RecordingPart
-from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, TablePart
+from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, StatesPart, TablePart
 from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, PosePart, TimePart, WallsPart
 
 
@@ -53,6 +53,7 @@ class ScenePart(Part):
     observe: dict[Name, ObservePart] = Field(default_factory=dict)
     data: dict[Name, DataPart] = Field(default_factory=dict)
     tables: dict[Name, TablePart] = Field(default_factory=dict)
+    states: dict[Name, StatesPart] = Field(default_factory=dict)
     recordings: dict[Name, RecordingPart] = Field(default_factory=dict)
     fit: FitPart | None = None
     expect: ExpectPart | None = None

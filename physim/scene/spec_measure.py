@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from physim.scene.fields import Direction, Fraction, Name, Part, Point, PositiveLength, Quantity, Time, fail
 from physim.scene.spec_space import RegionPart
-from physim.scene.units import TIME
+from physim.scene.units import TIME, VELOCITY
 
 
 class DataPart(Part):
@@ -138,6 +138,36 @@ class TablePart(Part):
     scale: Literal["largest", "each", "none"] = "largest"
     weight: Annotated[float, Field(gt=0)] = 1.0
     role: Literal["fit", "holdout"] = "fit"
+
+
+class StatesNoisePart(Part):
+    """Standard deviations of what was observed; runs are compared in units of them."""
+
+    position: PositiveLength | None = None
+    velocity: Annotated[float, Quantity(VELOCITY, above=0.0)] | None = None
+
+
+class StatesPart(Part):
+    """The full states of all particles along one trajectory, to learn a law from.
+
+    They are in a `file` that `physim run --states` wrote, or made at once by running a `scene`: a shipped one, or a
+    file beside this one. A file named on the command line (`--data NAME=PATH`) replaces the scene.
+    """
+
+    file: str | None = None
+    scene: str | None = None
+    noise: StatesNoisePart = StatesNoisePart()
+    every: Annotated[int, Field(ge=1)] = 1
+    frames: Annotated[int, Field(ge=2)] | None = None
+    particles: Annotated[int, Field(ge=1)] | None = None
+    role: Literal["fit", "holdout"] = "fit"
+    recording: str | None = None
+
+    @model_validator(mode="after")
+    def _given(self) -> StatesPart:
+        if (self.file is None) == (self.scene is None):
+            raise fail("needs either a `file` of states, which `physim run SCENE --states` writes, or a `scene` to run")
+        return self
 
 
 class ExpectPart(Part):
