@@ -66,6 +66,7 @@ def fit(
         device: `cpu`, or `cuda` for a GPU: one per process under torchrun.
     """
     quiet_warp()
+    from physim.fit.learn.scene import learn_scene, learns
     from physim.fit.run import fit_scene
     from physim.parallel import ranks
     from physim.scene.loader import load_scene
@@ -76,7 +77,10 @@ def fit(
             warn(loaded.warnings)
         resumed = folder if folder is not None else resume
         place = str(team.device)
-        result = fit_scene(loaded, out=out, resume=resumed, threads=threads, ranks=team, device=place, draw=drawn)
+        if learns(loaded):
+            result = learn_scene(loaded, out=out, resume=resumed, ranks=team, device=place)
+        else:
+            result = fit_scene(loaded, out=out, resume=resumed, threads=threads, ranks=team, device=place, draw=drawn)
         if team.first:
             for line in result.lines():
                 say(line)

@@ -21,7 +21,7 @@ PREFIXES = ((1e-6, 1e6, "µ"), (1e-3, 1e3, "m"), (1.0, 1.0, ""), (1e3, 1e-3, "k"
 
 def loss_figure(history: Sequence[dict[str, Any]]) -> bytes:
     """Loss against iteration, one line per start, stages marked."""
-    figure, (axes,) = _figure(1, 2.8)
+    figure, (axes,) = blank(1, 2.8)
     for start in sorted({r["start"] for r in history}):
         rows = [r for r in history if r["start"] == start]
         losses = [r["loss"] if r["loss"] < float("inf") else float("nan") for r in rows]
@@ -34,13 +34,13 @@ def loss_figure(history: Sequence[dict[str, Any]]) -> bytes:
     axes.set_ylabel("loss [-]")
     if len({r["start"] for r in history}) > 1:
         axes.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def comparison_figure(comparison: Comparison) -> bytes:
     """Measured and simulated curves above, their difference below; held-out parts shaded."""
     scale, unit = _prefix(comparison)
-    figure, (top, bottom) = _figure(2, 4.2, ratios=(2.2, 1.0))
+    figure, (top, bottom) = blank(2, 4.2, ratios=(2.2, 1.0))
     x = comparison.at.tolist()
     columns = _shown(comparison)
     for i, column in enumerate(columns):
@@ -69,10 +69,11 @@ def comparison_figure(comparison: Comparison) -> bytes:
         for axes in (top, bottom):
             axes.set_xlim(min(x), max(x))
     top.legend(frameon=False, fontsize=8, ncols=2)
-    return _png(figure)
+    return png(figure)
 
 
-def _figure(rows: int, height: float, ratios: Sequence[float] | None = None) -> tuple[Any, list[Any]]:
+def blank(rows: int, height: float, ratios: Sequence[float] | None = None) -> tuple[Any, list[Any]]:
+    """An empty figure with axes one above the other."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, height), layout="constrained")
@@ -83,7 +84,8 @@ def _figure(rows: int, height: float, ratios: Sequence[float] | None = None) -> 
     return figure, list(grid[:, 0])
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """A figure as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     stream = io.BytesIO()

@@ -85,7 +85,7 @@ def run_fit(
         FitError: the checkpoint belongs to another problem, or every start failed.
     """
     key = dict(key or {})
-    tree = ranks.from_first(lambda: _restored(store, key) if resume and store is not None else None)
+    tree = ranks.from_first(lambda: restored(store, key) if resume and store is not None else None)
     position = Position.of(tree) if tree else Position([Attempt(i, z.clone(), z.clone()) for i, z in enumerate(starts)])
 
     def told(records: Sequence[dict[str, Any]]) -> None:
@@ -139,7 +139,7 @@ def _iterate(position: Position, walk: Walk, ranks: Ranks, group: Ranks) -> list
     return [record for _, record in found if record is not None]
 
 
-def _restored(store: CheckpointStore, key: Mapping[str, str]) -> dict[str, Any] | None:
+def restored(store: CheckpointStore, key: Mapping[str, str]) -> dict[str, Any] | None:
     """The position in the newest checkpoint, as a tree."""
     found = store.newest()
     if found is None:

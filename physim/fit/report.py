@@ -48,10 +48,10 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
         mark = "small" if result.verdict.ok else "warn"
         parts.append(f'<p class="{mark}">{escape(str(result.verdict))}</p>')
     for caption, png in (pictures or {}).items():
-        parts += [_image(png, caption), f'<p class="small">{escape(caption)}</p>']
+        parts += [image(png, caption), f'<p class="small">{escape(caption)}</p>']
     parts += ["<h2>Agreement</h2>", _scores(result)]
     for comparison in result.comparisons:
-        parts.append(_image(comparison_figure(comparison), f"{comparison.name}: measured and simulated"))
+        parts.append(image(comparison_figure(comparison), f"{comparison.name}: measured and simulated"))
     if any(c.band is not None for c in result.comparisons):
         parts.append(
             f'<p class="small">Band around a simulated curve: its {100 * result.level:g} % interval, '
@@ -61,7 +61,7 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
         parts.append('<p class="small">Shaded: held out, never fitted. Grey band: stated noise.</p>')
     if len(result.space.names) > 1:
         parts += ["<h2>Correlation of the estimates</h2>", _correlation(result)]
-    parts += ["<h2>Search</h2>", _image(loss_figure(result.position.history), "loss")]
+    parts += ["<h2>Search</h2>", image(loss_figure(result.position.history), "loss")]
     parts.append(_starts(result))
     body = "\n".join(parts)
     head = f'<meta charset="utf-8"><title>{escape(result.title or result.name)}</title><style>{STYLE}</style>'
@@ -85,14 +85,14 @@ def _values(result: FitResult) -> str:
     blank = [""] * (4 if combined else 2)
     rows += [[w.name, weights_words(w), *blank, ""] for w in result.uncertainty.weights]
     if not combined:
-        return _table(["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3))
+        return table(["parameter", "value", f"{level} interval", "standard deviation", ""], rows, numeric=(1, 2, 3))
     head = [f"{level} interval, noise alone", "standard deviation", "with what is assumed", "standard deviation"]
     effects = "".join(f"<li>{escape(result.effect(a))}</li>" for a in result.assumptions)
     note = (
         '<p class="small">Assumed, not fitted; one standard deviation of it, to first order:</p>'
         f'<ul class="small">{effects}</ul>'
     )
-    return _table(["parameter", "value", *head, ""], rows, numeric=(1, 2, 3, 4, 5)) + note
+    return table(["parameter", "value", *head, ""], rows, numeric=(1, 2, 3, 4, 5)) + note
 
 
 def _scores(result: FitResult) -> str:
@@ -125,14 +125,14 @@ def _scores(result: FitResult) -> str:
         '<p class="small">Effective values: how many independent values the residuals are worth, given their '
         "correlation in time and between columns; the intervals are as wide as that implies.</p>"
     )
-    return _table(head, rows, numeric=(2, 3, 4, 5, 6, 7)) + note
+    return table(head, rows, numeric=(2, 3, 4, 5, 6, 7)) + note
 
 
 def _correlation(result: FitResult) -> str:
     names = result.space.names
     matrix = result.uncertainty.correlation
     rows = [[n, *(f"{float(matrix[i, j]):+.2f}" for j in range(len(names)))] for i, n in enumerate(names)]
-    return _table(["", *(n.split(".")[-1] for n in names)], rows, numeric=range(1, len(names) + 1))
+    return table(["", *(n.split(".")[-1] for n in names)], rows, numeric=range(1, len(names) + 1))
 
 
 def _starts(result: FitResult) -> str:
@@ -143,10 +143,11 @@ def _starts(result: FitResult) -> str:
         moves += [f"{name} moved by {by:.2g}" for name, by in result.space.moves(f.raw).items()]
         best = "best" if f is result.best else ""
         rows.append([str(i + 1), ", ".join(moves), f"{f.loss:.4g}", f.stop, best])
-    return _table(["start", "from → to", "loss", "end", ""], rows, numeric=(2,))
+    return table(["start", "from → to", "loss", "end", ""], rows, numeric=(2,))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range = ()) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range = ()) -> str:
+    """A table in HTML; the columns in `numeric` stand to the right."""
     def line(cells: Sequence[str], tag: str) -> str:
         inside = (
             f'<{tag} class="n">{escape(c)}</{tag}>' if i in numeric else f"<{tag}>{escape(c)}</{tag}>"
@@ -157,5 +158,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Seque
     return f"<table>{line(head, 'th')}{''.join(line(r, 'td') for r in rows)}</table>"
 
 
-def _image(png: bytes, alt: str) -> str:
+def image(png: bytes, alt: str) -> str:
+    """A picture within the page."""
     return f'<p><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'

@@ -96,13 +96,15 @@ def _fit(
     if ranks.size > 1:
         threads = min(threads, ranks.cores)
     scene = source if isinstance(source, Scene) else load_scene(source, overrides, data=data)
+    if fit_part(scene).learn is not None:
+        raise FitError(f"{scene.name} learns a law from states: use `learn_scene`.")
     problem = make_problem(scene, device=device)
     stages = make_stages(scene)
     assumptions = make_assumptions(scene, problem.space)
     sides = both_sides(problem.for_stage(stages[-1]), assumptions)
 
     def prepared() -> tuple[str | None, list[str]]:
-        folder = _folder(scene, out, resume)
+        folder = result_folder(scene, out, resume)
         if folder is None:
             return None, []
         return str(folder), _prepare(scene, folder, CheckpointStore(folder / CHECKPOINTS), resuming=bool(resume))
@@ -233,7 +235,7 @@ def write_results(
         append_jsonl(folder / LOG, {"event": "expect", "meaning": v.meaning, **told})
 
 
-def _folder(scene: Scene, out: str | Path | None, resume: str | Path | bool | None) -> Path | None:
+def result_folder(scene: Scene, out: str | Path | None, resume: str | Path | bool | None) -> Path | None:
     """The result folder: a new one, or the one to resume."""
     if isinstance(resume, (str, Path)):
         if not Path(resume).is_dir():

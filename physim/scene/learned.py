@@ -1,8 +1,9 @@
-"""What a material file says of how it was learned: the strains that training held, the misfit, and the source."""
+"""What a material file says of how it was learned: strains that training held, misfit, source, and what was checked."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from physim.errors import nearest
@@ -13,7 +14,9 @@ from physim.scene.units import NUMBER, UnitError, parse, shown
 if TYPE_CHECKING:
     from physim.laws.reach import Reach
 
-KEYS = ("range", "misfit", "source")
+TEXTS = ("source", "scene", "version")
+TABLES = ("errors", "checks")
+KEYS = ("range", "misfit", *TEXTS, "seed", *TABLES)
 RANGE = ("strain", "J")
 
 
@@ -26,12 +29,22 @@ class LearnedSpec:
         volume: least and largest J seen in training [-], or None.
         misfit: error of the training as a share [-], or None.
         source: what it was learned from.
+        scene: which scene made it, or None.
+        version: of physim that did, or None.
+        seed: of the weights it began with, or None.
+        errors: of its predictions: what, and a number or text with a unit.
+        checks: figures of `physim check law`, by property, and the verdict.
     """
 
     strain: float | None = None
     volume: tuple[float, float] | None = None
     misfit: float | None = None
     source: str | None = None
+    scene: str | None = None
+    version: str | None = None
+    seed: int | None = None
+    errors: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def reach(self) -> Reach | None:
@@ -47,7 +60,9 @@ class LearnedSpec:
             data["range"] = {"strain": float(f"{self.strain:.4g}"), "J": [float(f"{J:.4g}") for J in self.volume]}
         if self.misfit is not None:
             data["misfit"] = f"{100.0 * self.misfit:.3g} %"
-        return data | ({} if self.source is None else {"source": self.source})
+        told = {key: getattr(self, key) for key in (*TEXTS, "seed")}
+        data |= {key: value for key, value in told.items() if value is not None}
+        return data | {key: dict(getattr(self, key)) for key in TABLES if getattr(self, key)}
 
 
 def read_learned(given: Any, path: Key, findings: Findings) -> LearnedSpec | None:
@@ -63,11 +78,17 @@ def read_learned(given: Any, path: Key, findings: Findings) -> LearnedSpec | Non
             strain, volume = reader.visited(visited, (*path, "range"))
         if "misfit" in given:
             misfit = reader.number(given["misfit"], (*path, "misfit"), at_least=0.0)
-        if not isinstance(given.get("source", ""), str):
-            findings.add((*path, "source"), f"expected text, got {shown(given['source'])}")
+        for key in TEXTS:
+            if not isinstance(given.get(key, ""), str):
+                findings.add((*path, key), f"expected text, got {shown(given[key])}")
+        if type(given.get("seed", 0)) is not int:
+            findings.add((*path, "seed"), f"expected a whole number, got {shown(given['seed'])}")
+        for key in TABLES:
+            reader.table(given.get(key, {}), (*path, key))
     if len(findings.problems) > before:
         return None
-    return LearnedSpec(strain, volume, misfit, given.get("source"))
+    rest = {key: given[key] for key in (*TEXTS, "seed", *TABLES) if key in given}
+    return LearnedSpec(strain, volume, misfit, **rest)
 
 
 class _Reader:
@@ -82,6 +103,15 @@ class _Reader:
         for key in wrong:
             self.findings.add((*path, key), f"unknown key '{key}'.{nearest(str(key), keys)}")
         return not wrong
+
+    def table(self, given: Any, path: Key) -> None:
+        """Numbers or short texts by name, which nothing reads but people."""
+        if not isinstance(given, dict):
+            self.findings.add(path, f"expected names with numbers or texts, got {shown(given)}")
+            return
+        for key, value in given.items():
+            if not isinstance(value, (str, int, float)):
+                self.findings.add((*path, str(key)), f"expected a number or text, got {shown(value)}")
 
     def visited(self, given: dict[str, Any], path: Key) -> tuple[float | None, tuple[float, float] | None]:
         for key in RANGE:

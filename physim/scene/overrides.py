@@ -54,7 +54,7 @@ def apply_data(document: Document, text: str) -> None:
             states[name].pop("scene", None)
         return
     if name not in known:
-        raise InputError(f"{where}: the scene has no data table '{name}'.{nearest(name, known)}")
+        raise InputError(f"{where}: the scene has no data table '{name}'.{nearest(name, [*known, *states])}")
     apply(document, f"data.{name}.file", path, where, {(): where})
     if isinstance(known[name], dict):
         known[name].pop("rows", None)

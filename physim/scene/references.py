@@ -10,6 +10,7 @@ from physim.errors import InputError, nearest
 from physim.scene.document import Key
 from physim.scene.materials import MaterialSpec
 from physim.scene.parameters import free_network, free_number
+from physim.scene.paths import SCENES, shipped_names
 from physim.scene.problems import Findings
 from physim.scene.spec import ScenePart
 from physim.scene.spec_fit import ParameterPart
@@ -235,6 +236,9 @@ def _stress_table(path: Key, part: TablePart, spec: ScenePart, tables: dict[str,
 def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:
     if spec.fit is None:
         return
+    if spec.fit.learn is not None:
+        _learn(spec, materials, findings)
+        return
     for name, part in spec.fit.parameters.items():
         path = ("fit", "parameters", name)
         try:
@@ -261,6 +265,30 @@ def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings
     for i, stage in enumerate(spec.fit.stages):
         for recording in stage.recordings:
             known(findings, ("fit", "stages", i, "recordings"), "recording", recording, spec.recordings)
+
+
+def _learn(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:
+    """A law that is learned needs states, and weights."""
+    assert spec.fit is not None and spec.fit.learn is not None
+    if spec.solver != "mpm":
+        findings.add(("fit", "learn"), f"states are of particles: `solver: mpm`, not `{spec.solver}`")
+    if not spec.states:
+        findings.add(("fit", "learn"), "there is nothing to learn from; add `states`, from `physim run --states`")
+    elif all(part.role == "holdout" for part in spec.states.values()):
+        findings.add(("states",), "all are held out; at least one must have `role: fit`")
+    for name, part in spec.states.items():
+        if part.scene is not None:
+            known(findings, ("states", name, "scene"), "shipped scene", part.scene, shipped_names(SCENES))
+        if part.recording is not None:
+            known(findings, ("states", name, "recording"), "recording", part.recording, spec.recordings)
+    learnable = [n for n, m in materials.items() if m.network is not None or m.networks]
+    name = spec.fit.learn.material
+    if name is not None:
+        if known(findings, ("fit", "learn", "material"), "material", name, spec.materials) and name not in learnable:
+            findings.add(("fit", "learn", "material"), f"'{name}' has no weights; give it `law: neural_energy`")
+    elif len(learnable) != 1:
+        told = ", ".join(learnable) or "none"
+        findings.add(("fit", "learn"), f"name the `material` to learn; those with weights: {told}")
 
 
 def _parameter(path: Key, part: ParameterPart, dimension: Dimension, findings: Findings) -> ParameterPart:

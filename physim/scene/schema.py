@@ -6,6 +6,7 @@ from typing import Any
 
 from physim.scene.fields import NAME_PATTERN, quantity_schema
 from physim.scene.law_tables import ADDED, ParamSpec, kind_of, law_names, law_params
+from physim.scene.learned import TABLES, TEXTS
 from physim.scene.spec import ScenePart
 from physim.scene.units import NUMBER
 
@@ -65,7 +66,9 @@ def _learned() -> dict[str, Any]:
     visited = {"type": "object", "properties": {"strain": strain, "J": volume}, "required": ["strain", "J"]}
     visited["additionalProperties"] = False
     misfit = quantity_schema(NUMBER) | {"description": "Error of the training as a share."}
-    entries = {"range": visited, "misfit": misfit, "source": {"type": "string"}}
+    entries = {"range": visited, "misfit": misfit, **{key: {"type": "string"} for key in TEXTS}}
+    entries["seed"] = {"type": "integer"}
+    entries |= {key: {"type": "object", "additionalProperties": {"type": ["number", "string"]}} for key in TABLES}
     told = "How it was learned."
     return {"type": "object", "properties": entries, "additionalProperties": False, "description": told}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from physim.scene.fields import Part, Time, fail
+from physim.scene.spec_learn import LearnPart
 from physim.scene.units import NUMBER, UnitError, column_unit, parse, shown
 
 Method = Literal["gauss_newton", "adam", "lbfgs"]
@@ -107,7 +108,8 @@ Assumed = Annotated[AssumedPart, BeforeValidator(_spelt_out, json_schema_input_t
 class FitPart(Part):
     """What `physim fit` does with the scene."""
 
-    parameters: dict[str, ParameterPart]
+    parameters: dict[str, ParameterPart] = Field(default_factory=dict)
+    learn: LearnPart | None = None
     assumed: dict[str, Assumed] = Field(default_factory=dict)
     method: Method | None = None
     stages: tuple[StagePart, ...] = ()
@@ -120,8 +122,10 @@ class FitPart(Part):
 
     @model_validator(mode="after")
     def _some(self) -> FitPart:
-        if not self.parameters:
+        if not self.parameters and self.learn is None:
             raise fail("there is nothing to fit; name at least one parameter, such as materials.beam.E")
+        if self.learn is not None and (self.parameters or self.stages or self.assumed):
+            raise fail("`learn` takes a law from states, and stands alone; leave parameters, stages and assumed out")
         for name in {n for s in self.stages for n in s.parameters}:
             if name not in self.parameters:
                 raise fail(f"a stage names '{name}', which is not among the fitted parameters")

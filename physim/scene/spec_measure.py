@@ -150,8 +150,8 @@ class StatesNoisePart(Part):
 class StatesPart(Part):
     """The full states of all particles along one trajectory, to learn a law from.
 
-    They are in a `file` that `physim run --states` wrote, or made at once by running a `scene`: a shipped one, or a
-    file beside this one. A file named on the command line (`--data NAME=PATH`) replaces the scene.
+    They are in a `file` that `physim run --states` wrote, or made at once by running a shipped `scene`. A file named
+    on the command line (`--data NAME=PATH`) replaces the scene.
     """
 
     file: str | None = None
@@ -166,7 +166,7 @@ class StatesPart(Part):
     @model_validator(mode="after")
     def _given(self) -> StatesPart:
         if (self.file is None) == (self.scene is None):
-            raise fail("needs either a `file` of states, which `physim run SCENE --states` writes, or a `scene` to run")
+            raise fail("needs either a `file` of states (from `physim run SCENE --states`) or a shipped `scene` to run")
         return self
 
 

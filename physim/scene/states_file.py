@@ -112,14 +112,12 @@ def _check(name: str, tensors: dict[str, Tensor], particles: int | None) -> None
     shapes = {**SHAPES, "h": tuple(tensors["h"].shape[2:3])}
     for key, tail in shapes.items():
         if tuple(tensors[key].shape) != (frames, n, *tail):
-            raise InputError(
-                f"{name}: {key} has shape {tuple(tensors[key].shape)}, expected {(frames, n, *tail)}: frames, particles."
-            )
+            raise InputError(f"{name}: {key} has shape {tuple(tensors[key].shape)}, expected {(frames, n, *tail)}.")
     if frames < 2:
         raise InputError(f"{name}: {frames} frame; a motion needs at least two.")
     if particles is not None and n != particles:
         raise InputError(
-            f"{name}: {n} particles, and the bodies of the scene have {particles}; use the scene that the states are of."
+            f"{name}: {n} particles, and the bodies of the scene have {particles}; use the scene that they are of."
         )
     for key in (*shapes, "t", "vol0"):
         bad = (~torch.isfinite(tensors[key])).nonzero()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from physim.errors import InputError, nearest
 from physim.scene.document import Where
@@ -12,6 +12,7 @@ from physim.scene.materials import MaterialSpec, make_material, read_material_fi
 from physim.scene.paths import find_material
 
 if TYPE_CHECKING:
+    from physim.laws.material import Material
     from physim.laws.reach import Reach
     from physim.laws.subject import Check
 
@@ -51,6 +52,23 @@ def verify_laws(names: Sequence[str] | None, *, single: bool = False) -> Iterato
             yield _line(name, check), check.passed
         if reach is not None:
             yield f"{name:20} verdict: {_verdict(checks, reach)}", True
+
+
+def figures(material: Material, reach: Reach, *, samples: int = 2000) -> dict[str, Any]:
+    """What a material file tells of its checks: the verdict, and what was measured by property.
+
+    Args:
+        material: with the learned law.
+        reach: strains that training held.
+        samples: of random states.
+    """
+    from physim.laws.verify import verify
+
+    checks = verify(material, samples=samples, reach=reach)
+    # Keys without blanks stay whole where a line of a file is broken.
+    names = [c.property.replace("'", "").replace(" ", "_") for c in checks]
+    values = [float(f"{c.value:.2g}") if math.isfinite(c.value) else str(c.value) for c in checks]
+    return {"verdict": _verdict(checks, reach), **dict(zip(names, values, strict=True))}
 
 
 def visited(spec: MaterialSpec) -> Reach:

@@ -1,4 +1,4 @@
-"""Runs of one trajectory that a law is judged by: their residuals for several laws at once, and the gradient for one."""
+"""Runs of one trajectory that a law is judged by: residuals for several laws at once, and the gradient for one."""
 
 from __future__ import annotations
 
@@ -57,10 +57,13 @@ class Runs:
         rows = max(1, CROWD // each)
         return torch.cat([self._on_the_way(thetas[i : i + rows]) for i in range(0, len(thetas), rows)])
 
-    def over_time(self, theta: Tensor) -> Tensor:
-        """Mean squared residual at the end of each interval, (length,); NaN from where a run failed."""
-        sets = self._on_the_way(theta.reshape(1, -1))
-        return sets.reshape(self.length, -1).square().mean(dim=1)
+    def position_errors(self, theta: Tensor) -> Tensor:
+        """Mean squared position error [m^2] at the end of each interval, (length,); NaN from where a run failed."""
+        motion = self.shooting.motion
+        found = self._on_the_way(theta.reshape(1, -1)).reshape(self.length, -1)
+        particles = motion.states[0].x.shape[0] if self.observed is None else len(self.observed)
+        first = found[:, : 3 * particles * len(self.starts)]  # positions come first
+        return 3.0 * first.square().mean(dim=1) * motion.position_noise**2
 
     def gradient(self, theta: Tensor) -> tuple[float, int, Tensor]:
         """Sum of squared residuals, their number, and the gradient of the sum with respect to theta, (K,).

@@ -33,12 +33,14 @@ class Search:
         point: coordinates, (k,).
         damping: of the last step, in units of `metric`.
         metric: how the residuals of the first runs depend on the coordinates, (k, k): what "small" means.
+        curve: the same for the last runs, by which the differences of the next ones are sized.
         optimiser: memory of a gradient method.
     """
 
     point: Tensor
     damping: float = 1e-2
     metric: Tensor | None = None
+    curve: Tensor | None = None
     optimiser: dict[str, Any] | None = field(default=None)
 
 
@@ -51,6 +53,7 @@ class Linearised:
         normal: J J^T over the number of residuals, (d, d).
         pull: J r over the number of residuals, (d,).
         count: number of residuals.
+        each: J r of each of the runs, (s, d).
         slopes: J of the runs that this rank has run, (d, m), by number.
     """
 
@@ -58,6 +61,7 @@ class Linearised:
     normal: Tensor
     pull: Tensor
     count: int
+    each: Tensor
     slopes: dict[int, Tensor]
 
 
@@ -106,11 +110,13 @@ class Objective:
 
         parts = self.ranks.map(run, range(len(self.runs)))
         count = sum(n for *_, n in parts)
-        square, normal, pull = (torch.stack([p[i] for p in parts]).sum(dim=0) / count for i in range(3))
+        square = torch.stack([p[0] for p in parts]).sum() / count
+        normal = torch.stack([p[1] for p in parts]).sum(dim=0) / count
+        each = torch.stack([p[2] for p in parts])
         if not math.isfinite(float(square)):
             lengths = ", ".join(str(r.length) for r in self.runs)
             raise FitError(f"runs of {lengths} intervals fail at the present law; begin with shorter ones.")
-        return Linearised(float(square), normal, pull, count, slopes)
+        return Linearised(float(square), normal, each.sum(dim=0) / count, count, each, slopes)
 
     def trials(self, points: Tensor, slopes: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
         """Mean squared residual at several points, (r,), and J r over the number of residuals at each, (r, d)."""
@@ -122,7 +128,8 @@ class Objective:
 
         parts = self.ranks.map(run, range(len(self.runs)))
         count = sum(n for *_, n in parts)
-        squares, pulls = (torch.stack([p[i] for p in parts]).sum(dim=0) / count for i in range(2))
+        squares = torch.stack([p[0] for p in parts]).sum(dim=0) / count
+        pulls = torch.stack([p[1] for p in parts]).sum(dim=0) / count
         return torch.where(torch.isfinite(squares), squares, math.inf), pulls
 
     def gradient(self, point: Tensor) -> tuple[float, Tensor]:
@@ -140,24 +147,27 @@ class Objective:
 
 
 def gauss_newton(objective: Objective, search: Search) -> tuple[float, float]:
-    """One round: the Jacobian by differences, then several damped steps with it, each tried at several dampings at once.
+    """One round: the Jacobian by differences, then several steps with it, each tried at several dampings at once.
 
     Residuals are so nearly linear that one Jacobian serves several steps, which cost a tenth of it.
 
     Returns:
         The mean square before and after; the search is changed.
     """
-    here = objective.coordinates
-    if search.metric is None:
-        eye = torch.eye(len(search.point), dtype=search.point.dtype)
-        search.metric = objective.linearised(search.point, here.step * eye).normal / here.step**2
-    values, vectors = torch.linalg.eigh(search.metric)
-    values = values.clamp(min=LEAST * float(values.max()))
-    metric = vectors @ torch.diag(values) @ vectors.T
-    # Along its own directions each difference changes the residuals by as much: rounding hides none of them.
-    lengths = (SIZE / values.sqrt()).clamp(max=here.step)
+    here, size = objective.coordinates, len(search.point)
+    vectors, lengths = torch.eye(size, dtype=search.point.dtype), torch.full_like(search.point, here.step)
+    if search.curve is not None:
+        # Along its own directions each difference changes the residuals by as much: rounding hides none of them.
+        values, vectors = torch.linalg.eigh(search.curve)
+        lengths = (SIZE / values.clamp(min=LEAST * float(values.max())).sqrt()).clamp(max=here.step)
     found = objective.linearised(search.point, lengths[:, None] * vectors.T)
     normal = vectors @ (found.normal / (lengths[:, None] * lengths)) @ vectors.T
+    normal = 0.5 * (normal + normal.T)
+    metric = search.metric
+    if metric is None:
+        values, axes = torch.linalg.eigh(normal)
+        metric = search.metric = axes @ torch.diag(values.clamp(min=LEAST * float(values.max()))) @ axes.T
+    search.curve = normal
     pull, now, taken = vectors @ (found.pull / lengths), found.square, 0
     for _ in range(CHORDS):
         tried = [max(search.damping * m, 1e-9) for m in DAMPINGS]

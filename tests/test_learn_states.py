@@ -1,0 +1,148 @@
+"""Laws learned from states: runs, rounds, schedules, checkpoints, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_learn import TRUE, block, observe
+
+from physim.errors import FitError, InputError
+from physim.fit.checkpoint import CheckpointStore
+from physim.fit.learn.coordinates import Coefficients, Parameters
+from physim.fit.learn.learn import Lesson, learn, shortened
+from physim.fit.learn.runs import Runs
+from physim.fit.learn.schedule import Schedule, make_stages
+from physim.fit.learn.search import Objective, Search, gauss_newton
+from physim.fit.learn.shooting import Motion, Shooting
+from physim.fit.learn.together import Together
+from physim.laws.material import Material
+from physim.laws.neural import neural_energy
+
+UNITS = 4
+QUICK = Schedule(lengths=(8,), whole=False, rounds=2, runs=8)
+
+
+def fresh(seed: int = 0) -> Material:
+    law = neural_energy("invariants", hidden=UNITS)
+    made = Material(law, rho0=1e3, values={"E": 6e4, "nu": 0.35}, network=law.network.make(seed=seed))
+    made.free("network", "E", "nu")
+    return made
+
+
+@pytest.fixture(scope="module")
+def seen() -> Motion:
+    return observe(TRUE, count=12)
+
+
+def test_coefficients_are_the_material_s_own(seen: Motion) -> None:
+    material = fresh()
+    linear, raw = Coefficients(material), Parameters(material)
+    theta = material.theta().detach()
+    for coordinates in (linear, raw):
+        point = coordinates.read()
+        assert torch.allclose(coordinates.theta(point[None]), theta, rtol=1e-12, atol=1e-9)
+    point = linear.read()
+    point[0] *= 1.1
+    linear.write(point)
+    assert torch.allclose(linear.theta(point[None]), material.theta().detach(), rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("through", [False, True])
+@pytest.mark.parametrize("kind", [Coefficients, Parameters])
+def test_gradients_of_runs_are_those_of_differences(seen: Motion, kind: type, through: bool) -> None:
+    material = fresh()
+    coordinates = kind(material)
+    shooting = Shooting(block(material), seen)
+    objective = Objective(coordinates, [Runs(shooting, [0, 5], 3, through=through)])
+    point = coordinates.read()
+    square, slope = objective.gradient(point)
+    assert square == pytest.approx(float(objective.misfits(point[None])[0]), rel=1e-9)
+    g = torch.Generator().manual_seed(1)
+    step = 1e-5 * torch.randn(len(point), dtype=torch.float64, generator=g)
+    ends = objective.misfits(torch.stack([point + step, point - step]))
+    assert float(slope @ step) == pytest.approx(float(ends[0] - ends[1]) / 2.0, rel=1e-4)
+
+
+def test_tracks_of_some_particles_are_compared_and_differentiated(seen: Motion) -> None:
+    material = fresh()
+    coordinates, some = Coefficients(material), torch.tensor([3, 50, 200])
+    runs = Runs(Shooting(block(material), seen), [0], 6, observed=some)
+    point = coordinates.read()
+    theta = coordinates.theta(point[None])
+    assert runs.residuals(theta).shape == (1, 6 * 3 * 3)
+    square, count, slope = runs.gradient(theta[0])
+    assert count == 54 and square == pytest.approx(float(runs.residuals(theta).square().sum()), rel=1e-9)
+    assert torch.isfinite(slope).all() and float(slope.norm()) > 0.0
+    with pytest.raises(InputError, match="particles below 216"):
+        Runs(Shooting(block(material), seen), [0], 6, observed=torch.tensor([216]))
+
+
+def test_a_round_of_gauss_newton_lowers_the_misfit_and_keeps_bounds(seen: Motion) -> None:
+    material = fresh()
+    coordinates = Coefficients(material)
+    objective = Objective(coordinates, [Runs(Shooting(block(material), seen), [0, 4, 8], 2)])
+    search = Search(coordinates.read())
+    before, after = gauss_newton(objective, search)
+    assert after < 0.05 * before
+    assert bool((search.point >= coordinates.low).all())
+    assert float(objective.misfits(search.point[None])[0]) == pytest.approx(after, rel=1e-9)
+
+
+def test_several_trajectories_are_one(seen: Motion) -> None:
+    material = fresh()
+    one = Shooting(block(material), seen)
+    both = Together([one, one])
+    starts = both.starts(2, 6)
+    assert len(starts) == 6
+    theta = material.theta().detach()
+    found = both.residuals(theta, starts, 2)
+    half = one.residuals(theta, starts[:3], 2)
+    assert torch.equal(found, torch.cat([half, half], dim=1))
+
+
+def test_a_law_is_learned_resumed_to_the_same_bits_and_only_for_the_same_task(seen: Motion, tmp_path) -> None:
+    told: list[dict] = []
+    material = fresh()
+    key = {"the scene": "a"}
+    store = CheckpointStore(tmp_path, keep=9)
+    found = learn([Lesson("drop", block(material), seen)], QUICK, store=store, key=key, listen=told.append)
+    assert found.held_out < found.first and told[-1]["held_out"] <= told[0]["held_out"]
+    assert found.start is not None and told[0]["stage"] == -1
+    theta = material.theta().detach()
+    for number in store.numbers()[2:]:
+        store.path(number).unlink()
+    other = fresh()
+    again = learn([Lesson("drop", block(other), seen)], QUICK, store=store, key=key, resume=True)
+    assert torch.equal(again.point, found.point) and torch.equal(other.theta().detach(), theta)
+    assert len(again.history) == len(found.history)
+    with pytest.raises(FitError, match="changed since: the scene"):
+        learn([Lesson("drop", block(other), seen)], QUICK, store=store, key={"the scene": "b"}, resume=True)
+
+
+@pytest.mark.parametrize("method", ["adam", "lbfgs"])
+def test_gradient_methods_lower_the_misfit_from_a_law_that_knows_nothing(seen: Motion, method: str) -> None:
+    schedule = Schedule(start="none", method=method, lengths=(8,), whole=False, rounds=2, iterations=5, rate=0.1)  # type: ignore[arg-type]
+    found = learn([Lesson("drop", block(fresh()), seen)], schedule)
+    assert found.held_out < 0.9 * found.first
+
+
+def test_tracks_of_a_few_particles_teach_from_the_known_start(seen: Motion) -> None:
+    schedule = Schedule(lengths=(24,), rounds=2, held_out=0.0)
+    material = fresh()
+    lesson = Lesson("drop", block(material), seen, observed=torch.arange(0, 216, 11))
+    found = learn([lesson], schedule)
+    assert found.held_out < 0.1 * found.first
+
+
+def test_stages_grow_and_refuse_what_does_not_fit(seen: Motion) -> None:
+    long = observe(TRUE, count=60)
+    names = [s.name for s in make_stages(Schedule(), [long])]
+    assert names == ["24 substeps", "100 substeps", "whole runs"]
+    assert make_stages(Schedule(method="none"), [long]) == []
+    with pytest.raises(InputError, match="runs of 1000 substeps do not fit into 240"):
+        make_stages(Schedule(lengths=(1000,)), [long])
+    assert shortened(long, 11).intervals == 10
+    with pytest.raises(InputError, match="at least 2"):
+        shortened(long, 1)
+    with pytest.raises(InputError, match="every trajectory is held out"):
+        learn([Lesson("drop", block(fresh()), seen, holdout=True)])
