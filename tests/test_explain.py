@@ -275,4 +275,5 @@ def test_the_learned_section_is_read_written_and_in_the_schema(tmp_path):
     assert learned.reach == Reach(0.3, (0.85, 1.2)) and learned.misfit == pytest.approx(0.004)
     assert learned.written() == {"range": {"strain": 0.3, "J": [0.85, 1.2]}, "misfit": "0.4 %", "source": "a table"}
     section = scene_schema()["$defs"]["MaterialPart"]["properties"]["learned"]
-    assert set(section["properties"]) == {"range", "misfit", "source"}
+    told = {"range", "misfit", "source", "scene", "version", "seed", "errors", "checks"}
+    assert set(section["properties"]) == told
