@@ -21,6 +21,8 @@ SIZE = 3.0
 """What a difference should change in the residuals on the average, in units of the noise."""
 CHORDS, WORTH = 4, 0.02
 """Most steps with one Jacobian, and the decrease of the mean square below which another is not worth it."""
+FEW = 4
+"""About as many runs of a trajectory tell how large differences should be."""
 LEAST = 1e-9
 """Of the largest curvature: the least that a direction is given."""
 
@@ -76,6 +78,14 @@ class Objective:
 
     def __init__(self, coordinates: Coordinates, runs: Sequence[Runs], ranks: Ranks = ALONE) -> None:
         self.coordinates, self.runs, self.ranks = coordinates, list(runs), ranks
+
+    def few(self) -> Objective:
+        """The same with a few of the runs: enough to tell which coefficients matter how much."""
+        runs = [
+            Runs(r.shooting, r.starts[:: max(1, len(r.starts) // FEW)], r.length, through=r.through, observed=r.observed)
+            for r in self.runs
+        ]
+        return Objective(self.coordinates, runs, self.ranks)
 
     def misfits(self, points: Tensor) -> Tensor:
         """Mean squared residual at several points, (r, k) -> (r,); infinite where a run fails."""
@@ -156,10 +166,12 @@ def gauss_newton(objective: Objective, search: Search) -> tuple[float, float]:
     """
     here, size = objective.coordinates, len(search.point)
     vectors, lengths = torch.eye(size, dtype=search.point.dtype), torch.full_like(search.point, here.step)
-    if search.curve is not None:
-        # Along its own directions each difference changes the residuals by as much: rounding hides none of them.
-        values, vectors = torch.linalg.eigh(search.curve)
-        lengths = (SIZE / values.clamp(min=LEAST * float(values.max())).sqrt()).clamp(max=here.step)
+    if search.curve is None:
+        rough = objective.few().linearised(search.point, lengths[:, None] * vectors).normal / here.step**2
+        search.curve = 0.5 * (rough + rough.T)
+    # Along its own directions each difference changes the residuals by as much: rounding hides none of them.
+    values, vectors = torch.linalg.eigh(search.curve)
+    lengths = (SIZE / values.clamp(min=LEAST * float(values.max())).sqrt()).clamp(max=here.step)
     found = objective.linearised(search.point, lengths[:, None] * vectors.T)
     normal = vectors @ (found.normal / (lengths[:, None] * lengths)) @ vectors.T
     normal = 0.5 * (normal + normal.T)
