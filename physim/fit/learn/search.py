@@ -82,8 +82,8 @@ class Objective:
     def few(self) -> Objective:
         """The same with a few of the runs: enough to tell which coefficients matter how much."""
         runs = [
-            Runs(r.shooting, r.starts[:: max(1, len(r.starts) // FEW)], r.length, through=r.through, observed=r.observed)
-            for r in self.runs
+            Runs(r.shooting, s, r.length, through=r.through, observed=r.observed)
+            for r, s in ((r, r.starts[:: max(1, len(r.starts) // FEW)]) for r in self.runs)
         ]
         return Objective(self.coordinates, runs, self.ranks)
 
