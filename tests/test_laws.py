@@ -164,17 +164,35 @@ def test_maxwell_relaxes_exactly_and_tracks_its_time():
             held, g = material.project(held, EYE[None], dt, h=g)
         ratio = (material.kirchhoff(held, h=g) - material.kirchhoff(held))[0, 0, 1] / start[0, 0, 1]
         assert float(ratio) == pytest.approx(math.exp(-0.2 / T), rel=1e-12)
-    # Steady shear: viscosity G T, second order in the substep.
-    rate, errors = 0.5, []
-    for steps in (20, 40):
+    # Steady shear: viscosity G T, with substeps of half a relaxation time.
+    def steady(rate: float, steps: int) -> float:
         dt = 10 * T / steps
         f[0, 1] = rate * dt
         F, h = EYE[None], material.rest_history(1)
         for _ in range(steps):
             F, h = material.project(f @ F, f[None], dt, h=h)
-        over = (material.kirchhoff(F, h=h) - material.kirchhoff(F))[0, 0, 1]
-        errors.append(abs(float(over) / (G * T * rate) - 1.0))
-    assert errors[1] < 0.01 and errors[1] < errors[0] / 2.5
+        return float((material.kirchhoff(F, h=h) - material.kirchhoff(F))[0, 0, 1]) / (G * T * rate)
+
+    assert steady(0.01, 20) == pytest.approx(1.0, abs=1e-4)
+    # Second order in the substep where axes turn.
+    fine = steady(5.0, 320)
+    errors = [abs(steady(5.0, steps) - fine) for steps in (20, 40)]
+    assert errors[1] < 0.01 and errors[1] < errors[0] / 3.0
+
+
+def test_maxwell_stretches_exactly_in_one_substep():
+    """A constant rate of stretch along fixed axes: h = d (1 - exp(-t/T)) T, whatever the substep."""
+    G, T, rate, time = 3e4, 0.1, 2.0, 0.4
+    values = {"mu": 1e4, "lam": 2e4, "branch_modulus_1": G, "relaxation_time_1": T}
+    material = Material("neo_hookean", None, "maxwell_1", rho0=1000.0, values=values)
+    D = rate * torch.diag(torch.tensor([1.0, -0.5, -0.5], dtype=torch.float64))
+    for steps in (1, 3):
+        f = torch.linalg.matrix_exp(D * time / steps)[None]
+        F, h = EYE[None], material.rest_history(1)
+        for _ in range(steps):
+            F, h = material.project(f @ F, f, time / steps, h=h)
+        over = (material.kirchhoff(F, h=h) - material.kirchhoff(F))[0, 0, 0]
+        assert float(over) == pytest.approx(2 * G * rate * T * (1 - math.exp(-time / T)), rel=1e-12)
 
 
 def test_tait_at_and_near_exponent_one():

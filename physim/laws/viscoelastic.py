@@ -1,132 +1,187 @@
 """Generalised Maxwell relaxation: branches of a spring and a dashpot beside the elastic law.
 
-The history of a branch is its elastic Hencky strain h, a symmetric deviator in the current frame. In a substep of
-length dt it relaxes by exp(-dt/(2 T)), is carried along by the increment f of the deformation gradient, and relaxes
-again: exact for a held deformation at any dt, second order in dt for a moving one, and never stiff.
+The history of a branch is its elastic Hencky strain h, a symmetric deviator in the current frame. In a substep it is
+carried along by the increment f of the deformation gradient and relaxes by exp(-x), x the substep over the relaxation
+time. What is relaxed before and what after is shared so that the step is exact at any x both for a held deformation and
+for stretching along fixed axes at a constant rate, never stiff, and of second order in dt otherwise.
+
+A law is composed of a number of branches, the kind of their springs, and what may hasten their relaxation.
 """
 
 from __future__ import annotations
 
+import torch
 import warp as wp
 
-from physim.laws.core import InelasticLaw, elastic_params, register
+from physim.laws.core import InelasticLaw, Network, elastic_params, register
 from physim.laws.parameters import Param
-from physim.numeric import Numeric, history, mat33, numeric, params, real
-from physim.tensor import deviator, exp_sym, log_strain
+from physim.numeric import Numeric, Word, history, mat33, numeric, params, real
+from physim.tensor import deviator, exp_m1, exp_sym, log_strain
+
+# Bound by a law: how many branches, the stress and energy of their springs, and by what factor they relax faster for the
+# strain of the body, and each for its own strain.
+BRANCHES = 0
+spring_stress = spring_energy = strain_haste = branch_haste = Word
+# Components of a symmetric history in the order of the matrix they make.
+ORDER = (0, 3, 4, 3, 1, 5, 4, 5, 2)
+COMPONENTS = ("xx", "yy", "zz", "xy", "xz", "yz")
 
 
 @numeric
-def symmetric(xx: real, yy: real, zz: real, xy: real, xz: real, yz: real) -> mat33:
-    """The symmetric matrix of six components."""
-    return mat33(xx, xy, xz, xy, yy, yz, xz, yz, zz)
+def branch_strain(h: history, at: int) -> mat33:
+    """The symmetric matrix of six components of the history, from `at` on."""
+    return mat33(h[at], h[at + 3], h[at + 4], h[at + 3], h[at + 1], h[at + 5], h[at + 4], h[at + 5], h[at + 2])
 
 
 @numeric
-def carried(e: mat33, f: mat33, relaxation_time: real, dt: real) -> mat33:
-    """Elastic Hencky strain of a branch after a substep: half the relaxation, the motion f, the other half."""
-    half = wp.exp(real(-0.5) * dt / relaxation_time)
-    return half * deviator(log_strain(f @ exp_sym(half * e)))
+def carried(e: mat33, f: mat33, x: real) -> mat33:
+    """Elastic Hencky strain of a branch after a substep of x relaxation times with the motion f."""
+    still = x <= real(0.0)
+    after = wp.where(still, real(1.0), -exp_m1(-x) / wp.where(still, real(1.0), x))
+    before = wp.exp(-x) / after
+    return after * deviator(log_strain(f @ exp_sym(before * e)))
 
 
 @numeric
-def maxwell_1_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
-    """F = F_trial, h -> exp(-dt/T) h with the motion in between; one branch."""
-    a = carried(symmetric(h[0], h[1], h[2], h[3], h[4], h[5]), f, theta[1], dt)
-    return F_trial, history(a[0, 0], a[1, 1], a[2, 2], a[0, 1], a[0, 2], a[1, 2])
+def maxwell_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
+    """F = F_trial, and the branches carried along; theta holds (modulus, relaxation time) of each."""
+    now = history()
+    fast = dt * strain_haste(F_trial, f, theta)
+    for k in range(BRANCHES):
+        e = branch_strain(h, 6 * k)
+        a = carried(e, f, fast * branch_haste(e, theta) / theta[2 * k + 1])
+        now[6 * k] = a[0, 0]
+        now[6 * k + 1] = a[1, 1]
+        now[6 * k + 2] = a[2, 2]
+        now[6 * k + 3] = a[0, 1]
+        now[6 * k + 4] = a[0, 2]
+        now[6 * k + 5] = a[1, 2]
+    return F_trial, now
+
+
+@maxwell_project.for_torch
+def _maxwell_project_torch(F_trial, h, f, elastic, theta, dt):
+    e = h.reshape(BRANCHES, 6)[:, ORDER].reshape(BRANCHES, 3, 3)
+    fast = dt * strain_haste(F_trial, f, theta)
+
+    def one(e, time):
+        return carried(e, f, fast * branch_haste(e, theta) / time)
+
+    a = torch.vmap(one)(e, theta[1 : 2 * BRANCHES : 2]).reshape(BRANCHES, 9)
+    return F_trial, a[:, (0, 4, 8, 1, 2, 5)].reshape(6 * BRANCHES)
 
 
 @numeric
-def maxwell_1_overstress(F: mat33, h: history, theta: params) -> mat33:
-    """Stress tau = 2 G h [Pa]."""
-    return real(2.0) * theta[0] * symmetric(h[0], h[1], h[2], h[3], h[4], h[5])
+def maxwell_overstress(F: mat33, h: history, theta: params) -> mat33:
+    """Sum of the springs' stresses tau [Pa]."""
+    total = spring_stress(theta[0], branch_strain(h, 0))
+    for k in range(1, BRANCHES):
+        total = total + spring_stress(theta[2 * k], branch_strain(h, 6 * k))
+    return total
 
 
 @numeric
-def maxwell_1_stored(h: history, theta: params) -> real:
-    """Energy psi = G h : h [J/m^3]."""
-    a = symmetric(h[0], h[1], h[2], h[3], h[4], h[5])
-    return theta[0] * wp.ddot(a, a)
+def maxwell_stored(h: history, theta: params) -> real:
+    """Sum of the springs' energies psi [J/m^3]."""
+    total = spring_energy(theta[0], branch_strain(h, 0))
+    for k in range(1, BRANCHES):
+        total = total + spring_energy(theta[2 * k], branch_strain(h, 6 * k))
+    return total
 
 
 @numeric
-def maxwell_2_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
-    """F = F_trial, h_i -> exp(-dt/T_i) h_i with the motion in between; two branches."""
-    a = carried(symmetric(h[0], h[1], h[2], h[3], h[4], h[5]), f, theta[1], dt)
-    b = carried(symmetric(h[6], h[7], h[8], h[9], h[10], h[11]), f, theta[3], dt)
-    return F_trial, history(
-        a[0, 0], a[1, 1], a[2, 2], a[0, 1], a[0, 2], a[1, 2],
-        b[0, 0], b[1, 1], b[2, 2], b[0, 1], b[0, 2], b[1, 2],
-    )  # fmt: skip
+def hencky_stress(G: real, e: mat33) -> mat33:
+    """tau = 2 G h [Pa]."""
+    return real(2.0) * G * e
 
 
 @numeric
-def maxwell_2_overstress(F: mat33, h: history, theta: params) -> mat33:
-    """Stress tau = sum_i 2 G_i h_i [Pa]."""
-    a = symmetric(h[0], h[1], h[2], h[3], h[4], h[5])
-    b = symmetric(h[6], h[7], h[8], h[9], h[10], h[11])
-    return real(2.0) * (theta[0] * a + theta[2] * b)
+def hencky_energy(G: real, e: mat33) -> real:
+    """psi = G h : h [J/m^3]."""
+    return G * wp.ddot(e, e)
 
 
 @numeric
-def maxwell_2_stored(h: history, theta: params) -> real:
-    """Energy psi = sum_i G_i h_i : h_i [J/m^3]."""
-    a = symmetric(h[0], h[1], h[2], h[3], h[4], h[5])
-    b = symmetric(h[6], h[7], h[8], h[9], h[10], h[11])
-    return theta[0] * wp.ddot(a, a) + theta[2] * wp.ddot(b, b)
+def chain_stress(G: real, e: mat33) -> mat33:
+    """tau = G dev b [Pa] with b = exp(2 h): the spring is neo-Hookean."""
+    return G * deviator(exp_sym(real(2.0) * e))
 
 
 @numeric
-def maxwell_3_project(F_trial: mat33, h: history, f: mat33, elastic: elastic_params, theta: params, dt: real):
-    """F = F_trial, h_i -> exp(-dt/T_i) h_i with the motion in between; three branches."""
-    a = carried(symmetric(h[0], h[1], h[2], h[3], h[4], h[5]), f, theta[1], dt)
-    b = carried(symmetric(h[6], h[7], h[8], h[9], h[10], h[11]), f, theta[3], dt)
-    c = carried(symmetric(h[12], h[13], h[14], h[15], h[16], h[17]), f, theta[5], dt)
-    return F_trial, history(
-        a[0, 0], a[1, 1], a[2, 2], a[0, 1], a[0, 2], a[1, 2],
-        b[0, 0], b[1, 1], b[2, 2], b[0, 1], b[0, 2], b[1, 2],
-        c[0, 0], c[1, 1], c[2, 2], c[0, 1], c[0, 2], c[1, 2],
-    )  # fmt: skip
+def chain_energy(G: real, e: mat33) -> real:
+    """psi = G (tr b - 3)/2 [J/m^3]."""
+    return real(0.5) * G * (wp.trace(exp_sym(real(2.0) * e)) - real(3.0))
 
 
 @numeric
-def maxwell_3_overstress(F: mat33, h: history, theta: params) -> mat33:
-    """Stress tau = sum_i 2 G_i h_i [Pa]."""
-    a = symmetric(h[0], h[1], h[2], h[3], h[4], h[5])
-    b = symmetric(h[6], h[7], h[8], h[9], h[10], h[11])
-    c = symmetric(h[12], h[13], h[14], h[15], h[16], h[17])
-    return real(2.0) * (theta[0] * a + theta[2] * b + theta[4] * c)
+def steady_strain(F: mat33, f: mat33, theta: params) -> real:
+    """Relaxation does not know the strain of the body."""
+    return real(1.0)
 
 
 @numeric
-def maxwell_3_stored(h: history, theta: params) -> real:
-    """Energy psi = sum_i G_i h_i : h_i [J/m^3]."""
-    a = symmetric(h[0], h[1], h[2], h[3], h[4], h[5])
-    b = symmetric(h[6], h[7], h[8], h[9], h[10], h[11])
-    c = symmetric(h[12], h[13], h[14], h[15], h[16], h[17])
-    return theta[0] * wp.ddot(a, a) + theta[2] * wp.ddot(b, b) + theta[4] * wp.ddot(c, c)
+def steady_branch(e: mat33, theta: params) -> real:
+    """Relaxation does not know the strain of the branch: the dashpot is linear."""
+    return real(1.0)
 
 
-def _maxwell(branches: int, project: Numeric, overstress: Numeric, stored: Numeric) -> InelasticLaw:
-    constants, names = [], []
+SPRINGS = {"hencky": (hencky_stress, hencky_energy), "neo_hookean": (chain_stress, chain_energy)}
+CITE = "Reese and Govindjee 1998, doi:10.1016/S0020-7683(97)00217-5, in Hencky strain"
+
+
+def branch_params(branches: int) -> tuple[Param, ...]:
+    """Modulus and relaxation time of each branch."""
+    found = []
     for i in range(1, branches + 1):
-        constants.append(Param(f"branch_modulus_{i}", "Pa", doc=f"shear modulus of branch {i}", typical=3e4 / i))
-        constants.append(Param(f"relaxation_time_{i}", "s", doc=f"branch {i} relaxes to 1/e in it", typical=0.1 * i))
-        names += [f"strain_{i}_{c}" for c in ("xx", "yy", "zz", "xy", "xz", "yz")]
-    return register(
-        InelasticLaw(
-            f"maxwell_{branches}",
-            tuple(constants),
-            project,
-            "Reese and Govindjee 1998, doi:10.1016/S0020-7683(97)00217-5, in Hencky strain, with linear dashpots",
-            f"generalised Maxwell: {branches} relaxing branch{'es' if branches > 1 else ''} beside the elastic law",
-            history=tuple(names),
-            rest_history=(0.0,) * len(names),
-            overstress=overstress,
-            stored=stored,
-        )
+        found.append(Param(f"branch_modulus_{i}", "Pa", doc=f"shear modulus of branch {i}", typical=3e4 / i))
+        found.append(Param(f"relaxation_time_{i}", "s", doc=f"branch {i} relaxes to 1/e in it", typical=0.1 * i))
+    return tuple(found)
+
+
+def maxwell_law(
+    name: str,
+    branches: int,
+    spring: str,
+    summary: str,
+    *,
+    cite: str = f"{CITE}, with linear dashpots",
+    strain: Numeric = steady_strain,
+    branch: Numeric = steady_branch,
+    network: Network | None = None,
+) -> InelasticLaw:
+    """Compose a law of relaxing branches.
+
+    Args:
+        name: of the law.
+        branches: how many.
+        spring: one of SPRINGS.
+        summary: one line.
+        cite: source.
+        strain: `(F, f, theta) -> factor` by which all branches relax faster.
+        branch: `(e, theta) -> factor` by which a branch with elastic Hencky strain e does.
+        network: weights that these factors read, columns of theta after the branches'.
+    """
+    stress, energy = SPRINGS[spring]
+    suffix = f"_{name}"
+    history_names = tuple(f"strain_{i}_{c}" for i in range(1, branches + 1) for c in COMPONENTS)
+    return InelasticLaw(
+        name,
+        branch_params(branches),
+        maxwell_project.bound(suffix, BRANCHES=branches, strain_haste=strain, branch_haste=branch),
+        cite,
+        summary,
+        history=history_names,
+        rest_history=(0.0,) * len(history_names),
+        overstress=maxwell_overstress.bound(suffix, BRANCHES=branches, spring_stress=stress),
+        stored=maxwell_stored.bound(suffix, BRANCHES=branches, spring_energy=energy),
+        network=network,
     )
 
 
-maxwell_1 = _maxwell(1, maxwell_1_project, maxwell_1_overstress, maxwell_1_stored)
-maxwell_2 = _maxwell(2, maxwell_2_project, maxwell_2_overstress, maxwell_2_stored)
-maxwell_3 = _maxwell(3, maxwell_3_project, maxwell_3_overstress, maxwell_3_stored)
+def _maxwell(branches: int) -> InelasticLaw:
+    several = "branches" if branches > 1 else "branch"
+    summary = f"generalised Maxwell: {branches} relaxing {several} beside the elastic law"
+    return register(maxwell_law(f"maxwell_{branches}", branches, "hencky", summary))
+
+
+maxwell_1, maxwell_2, maxwell_3 = (_maxwell(n) for n in (1, 2, 3))

@@ -3,6 +3,7 @@
 from physim.laws.neural.cann import cann, formula
 from physim.laws.neural.energy import neural_energy
 from physim.laws.neural.families import FAMILIES, families_of, family_options, learned_law
+from physim.laws.neural.maxwell import neural_maxwell
 from physim.laws.neural.plastic import neural_plastic
 from physim.laws.neural.viscous import neural_viscous
 
@@ -14,6 +15,7 @@ __all__ = [
     "formula",
     "learned_law",
     "neural_energy",
+    "neural_maxwell",
     "neural_plastic",
     "neural_viscous",
 ]

@@ -10,6 +10,7 @@ from physim.errors import InputError, nearest
 from physim.laws.core import LAWS, ElasticLaw, Law
 from physim.laws.neural.cann import TermPlan, cann
 from physim.laws.neural.energy import neural_energy
+from physim.laws.neural.maxwell import MaxwellPlan, neural_maxwell
 from physim.laws.neural.plastic import PlasticPlan, neural_plastic
 from physim.laws.neural.viscous import ViscousPlan, neural_viscous
 from physim.laws.neural.weights import UnitPlan
@@ -19,6 +20,7 @@ FAMILIES: dict[str, tuple[Callable[..., Law], Any]] = {
     "cann": (cann, TermPlan),
     "neural_viscous": (neural_viscous, ViscousPlan),
     "neural_plastic": (neural_plastic, PlasticPlan),
+    "neural_maxwell": (neural_maxwell, MaxwellPlan),
 }
 
 

@@ -148,7 +148,8 @@ class _Stage:
         shared = sorted(((n, g) for n, g in ends.values() if n.phase == BEFORE and n.trained), key=lambda e: e[0].id)
         sums = [Summed(graph.leaf("sum", i, AFTER), g) for i, (_, g) in enumerate(shared)]
         back = pull(graph, [(n, s.leaf) for (n, _), s in zip(shared, sums, strict=True)], lambda n: n.trained)
-        totals = [Total(f"((number*)cotangent_theta.data)[{n.value[1]}]", g) for n, g in back.items() if n.op == "leaf"]
+        columns = [(n, g) for n, g in back.items() if n.op == "leaf" and n.trained]  # dt is a leaf too
+        totals = [Total(f"((number*)cotangent_theta.data)[{n.value[1]}]", g) for n, g in columns]
         return self._text(taken, sums, sorted(totals, key=lambda t: t.to))
 
     def _text(self, taken: list[Taken], sums: list[Summed] | None = None, totals: list[Total] | None = None) -> str:
