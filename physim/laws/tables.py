@@ -56,15 +56,15 @@ def table_stress(
     if not bool(torch.isfinite(s).all()):
         raise InputError(f"stretch: row {int(torch.isfinite(s).int().argmin())} is not finite.")
     if test == "simple_shear":
-        return _elastic_stress(material, _shear(s), theta)[:, 0, 1]
+        return _elastic_stress(material, sheared(s), theta)[:, 0, 1]
     if bool((s <= 0).any()):
         raise InputError(f"stretch: {float(s.min()):g} is not a stretch; it must be above 0 (1 is undeformed).")
-    free = _incompressible(test, s) if incompressible else _stress_free(material, test, s, theta)
-    tau = torch.diagonal(_elastic_stress(material, _stretched(test, s, free), theta), dim1=1, dim2=2)
+    free = isochoric(test, s) if incompressible else _stress_free(material, test, s, theta)
+    tau = torch.diagonal(_elastic_stress(material, stretched(test, s, free), theta), dim1=1, dim2=2)
     along = tau[:, 0] - tau[:, 2] if incompressible else tau[:, 0]
     if measure == "nominal":
         return along / s
-    volume = 1.0 if incompressible else torch.linalg.det(_stretched(test, s, free))
+    volume = 1.0 if incompressible else torch.linalg.det(stretched(test, s, free))
     return along / volume
 
 
@@ -95,19 +95,21 @@ def _elastic_stress(material: Material, F: Tensor, theta: Tensor) -> Tensor:
     return reader(F, material.rest_history(n), theta.expand(n, -1))
 
 
-def _shear(amount: Tensor) -> Tensor:
+def sheared(amount: Tensor) -> Tensor:
+    """F of simple shear, (n, 3, 3)."""
     F = torch.eye(3, dtype=torch.float64).expand(len(amount), -1, -1).clone()
     F[:, 0, 1] = amount
     return F
 
 
-def _stretched(test: Test, s: Tensor, free: Tensor) -> Tensor:
+def stretched(test: Test, s: Tensor, free: Tensor) -> Tensor:
     """F of a test with loaded stretch s and stress-free stretch `free`."""
     second = {"uniaxial": free, "equibiaxial": s, "pure_shear": torch.ones_like(s)}[test]
     return torch.diag_embed(torch.stack([s, second, free], dim=1))
 
 
-def _incompressible(test: Test, s: Tensor) -> Tensor:
+def isochoric(test: Test, s: Tensor) -> Tensor:
+    """The free stretch of a test that keeps the volume."""
     return s ** {"uniaxial": -0.5, "equibiaxial": -2.0, "pure_shear": -1.0}[test]
 
 
@@ -118,7 +120,7 @@ def _stress_free(material: Material, test: Test, s: Tensor, theta: Tensor) -> Te
     """
 
     def residual(log_free: Tensor, parameters: Tensor) -> Tensor:
-        return _elastic_stress(material, _stretched(test, s, torch.exp(log_free)), parameters)[:, 2, 2]
+        return _elastic_stress(material, stretched(test, s, torch.exp(log_free)), parameters)[:, 2, 2]
 
     def slope(log_free: Tensor, parameters: Tensor) -> Tensor:
         # Each residual depends on its own stretch only, so the gradient of the sum holds all the slopes.
@@ -126,7 +128,7 @@ def _stress_free(material: Material, test: Test, s: Tensor, theta: Tensor) -> Te
 
     shear, bulk = (float(m.max()) for m in material.elastic.moduli(theta.detach()))
     scale = shear + bulk
-    x, fixed = torch.log(_incompressible(test, s)), theta.detach()
+    x, fixed = torch.log(isochoric(test, s)), theta.detach()
     for _step in range(_NEWTON):
         r = residual(x, fixed)
         if bool((r.abs() < _TOLERANCE * scale).all()):

@@ -1,0 +1,313 @@
+"""Stress-stretch tests in time: a material is led along a prescribed path, as laboratories load, unload and hold.
+
+The viscous stress, the return map and its history act as in a simulation: the deformation is advanced by
+`F_trial = f F`, projected, and the Kirchhoff stress read. The steps are the path's own, thinned where they are fine and
+divided where they are coarse, until halving them no longer changes the stress.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from physim.checks import check_shape
+from physim.errors import FitError, InputError
+from physim.laws.material import Material
+from physim.laws.principal import Diagonal, on_axes
+from physim.laws.tables import TESTS, Measure, Test, isochoric, sheared
+
+STRAIN = 0.1
+"""Hencky strain of one step on the coarsest level."""
+PARTS = 2
+"""Least number of steps between two turning points, on the coarsest level."""
+LEVELS = 8
+TOLERANCE = 1e-3
+STEP = 3e-5
+"""Relative step of the differences by parameters: truncated at 1e-9, rounded at 1e-11."""
+_NEWTON = 40
+_SOLVED = 1e-11
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A path of m rows cut into steps.
+
+    Attributes:
+        stretch: at the ends of the steps, the first one the undeformed body, (k + 1,).
+        time: there [s], (k + 1,).
+        before: of each row, the last end that is not after it, (m,).
+    """
+
+    stretch: Tensor
+    time: Tensor
+    before: Tensor
+
+
+def cut(stretch: Tensor, time: Tensor, rest: float, level: int) -> Steps:
+    """Steps of a path: ends lie on rows, on every turning point, and between rows that are far apart.
+
+    Args:
+        stretch: of the rows, linear in time between them, (m,).
+        time: of the rows [s], not falling, (m,).
+        rest: stretch of the undeformed body at time 0, from where the path starts.
+        level: each has half the steps of the next one.
+    """
+    s, t = [rest, *stretch.tolist()], [0.0, *time.tolist()]
+    every = torch.cat([stretch.new_tensor([rest]), stretch])
+    strain = torch.log(every) if rest else every
+    moving = every.diff().sign()
+    piece = torch.cat([moving[:1] != moving[:1], moving[1:] != moving[:-1]]).cumsum(0)
+    way = strain.diff().abs()
+    whole, rows = (torch.zeros(int(piece[-1]) + 1, dtype=w.dtype).index_add_(0, piece, w) for w in (way, torch.ones_like(way)))
+    # Of what a piece between two turning points covers, of its rows where it holds still.
+    share = torch.where(moving == 0, 1.0 / rows[piece], way / torch.where(whole > 0, whole, 1.0)[piece])
+    need = (share * (whole / STRAIN).clamp(min=PARTS)[piece] * 2.0**level).tolist()
+    turns = [*(piece.diff() > 0).tolist(), False]
+    ends, before, gathered = [(rest, 0.0)], [], 0.0
+    for i, wanted in enumerate(need):
+        gathered += wanted
+        parts = max(1, math.ceil(wanted - 1e-9))
+        # Sums of shares of a piece come back to whole numbers but for roundoff.
+        if gathered > 1.0 - 1e-9 or turns[i] or t[i + 1] == t[i]:
+            for part in range(1, parts + 1):
+                share = part / parts
+                ends.append((s[i] + share * (s[i + 1] - s[i]), t[i] + share * (t[i + 1] - t[i])))
+            gathered = 0.0
+        before.append(len(ends) - 1)
+    stretch_at, time_at = (torch.tensor(v, dtype=torch.float64) for v in zip(*ends, strict=True))
+    return Steps(stretch_at, time_at, torch.tensor(before))
+
+
+def path_stress(
+    material: Material,
+    test: Test,
+    stretch: Tensor,
+    time: Tensor,
+    *,
+    incompressible: bool = True,
+    measure: Measure = "nominal",
+    theta: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+) -> Tensor:
+    """Stress [Pa], (m,), along a path of a test; differentiable once with respect to the parameters, weights included.
+
+    Along fixed axes the derivative is that of central differences, good to 1e-8: all moved copies of the material go
+    along together.
+
+    Args:
+        material: isotropic; all of its laws act.
+        test: uniaxial, equibiaxial, pure_shear or simple_shear.
+        stretch: stretch [-] of the loaded direction, or the amount of shear [-], (m,); linear in time between the rows.
+        time: of the rows [s], (m,), not falling. The body is undeformed at time 0; a first row at time 0, or two rows
+            at one time, are a jump.
+        incompressible: J = 1 whatever the bulk modulus; otherwise the stress-free stretch is solved for at every step.
+        measure: nominal, force per undeformed area P, or cauchy, force per deformed area.
+        theta: native parameters (1, k); the material's own unless given.
+        tolerance: by how much of the largest stress halving the steps may change it.
+
+    Raises:
+        InputError: unknown test, or a path that is none.
+        FitError: the steps do not converge, or no stress-free thickness exists.
+    """
+    theta = material.theta() if theta is None else theta
+    walk = _walk(material, test, stretch, time, incompressible, measure)
+    with torch.no_grad():
+        own = theta.detach()
+        coarse = walk.stress(0, own)
+        for level in range(1, LEVELS + 1):
+            fine = walk.stress(level, own)
+            scale = fine.abs().max()
+            if bool((fine - coarse).abs().max() <= tolerance * scale) or not bool(torch.isfinite(scale)):
+                break
+            coarse = fine
+        else:
+            row = int((fine - coarse).abs().argmax())
+            raise FitError(
+                f"{material.composition}: the stress at row {row} of the {test} path still changes by "
+                f"{float((fine - coarse)[row]):.3g} Pa when steps are halved; it may jump there."
+            )
+    if not theta.requires_grad:
+        return fine
+    if isinstance(walk, _Plane):
+        return walk.stress(level, theta)
+    with torch.no_grad():
+        slopes = walk.slopes(level, own)
+    return _Known.apply(theta, fine, slopes)  # type: ignore[return-value]
+
+
+class _Known(torch.autograd.Function):
+    """Stress whose derivative by the parameters is known."""
+
+    @staticmethod
+    def forward(ctx, theta: Tensor, stress: Tensor, slopes: Tensor) -> Tensor:  # noqa: ANN001
+        """Stress (m,), slopes (m, k)."""
+        ctx.save_for_backward(slopes)
+        return stress.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+        """Cotangent of theta, (1, k)."""
+        (slopes,) = ctx.saved_tensors
+        return (cotangent @ slopes)[None], None, None
+
+
+def _walk(material: Material, test: Test, stretch: Tensor, time: Tensor, incompressible: bool, measure: Measure) -> _Walk:
+    check_shape("stretch", stretch, (None,))
+    check_shape("time", time, (len(stretch),))
+    if test not in TESTS:
+        raise InputError(f"'{test}' is not a test. Allowed: {', '.join(TESTS)}.")
+    if material.elastic.fibre:
+        raise InputError(f"{material.composition}: these tests are of isotropic materials.")
+    stretch, time = (v.detach().to(torch.float64) for v in (stretch, time))
+    for name, values in (("stretch", stretch), ("time", time)):
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(f"{name}: row {int(torch.isfinite(values).int().argmin())} is not finite.")
+    if test != "simple_shear" and bool((stretch <= 0).any()):
+        raise InputError(f"stretch: {float(stretch.min()):g} is not a stretch; it must be above 0.")
+    back = torch.cat([time[:1], time.diff()]) < 0
+    if bool(back.any()):
+        raise InputError(f"time: row {int(back.int().argmax())} is before the row above, or before 0.")
+    if test == "simple_shear":
+        return _Plane(material, stretch, time)
+    return _Axes(material, test, stretch, time, incompressible, measure)
+
+
+@dataclass
+class _Walk:
+    """A material on its way along a path of m rows."""
+
+    material: Material
+    stretch: Tensor
+    time: Tensor
+
+    def ways(self, rest: float) -> tuple[Tensor, Tensor]:
+        """Where the way to each row began, and how long it took [s], (m,) each."""
+        begin = torch.cat([self.stretch.new_tensor([rest]), self.stretch[:-1]])
+        return begin, torch.cat([self.time[:1], self.time.diff()])
+
+    def stress(self, level: int, theta: Tensor) -> Tensor:
+        """Stress of the rows [Pa], (m,), with the steps of a level; theta is (1, k)."""
+        raise InputError("a walk needs a test.")
+
+
+class _Plane(_Walk):
+    """Simple shear, in 3x3 matrices."""
+
+    def stress(self, level: int, theta: Tensor) -> Tensor:
+        """Shear stress."""
+        material, project = self.material, torch.vmap(self.material.laws.torch_project())
+        steps = cut(self.stretch, self.time, 0.0, level)
+        k = material.history_size
+        F, h = torch.eye(3, dtype=torch.float64)[None], material.rest_history(1)
+        h = h if k else torch.zeros(1, 1, dtype=torch.float64)
+        states = [(F, h)]
+        for amount, dt in zip(steps.stretch.diff(), steps.time.diff(), strict=True):
+            f = sheared(amount[None])
+            F, h = project(f @ F, h, f, theta, dt[None])
+            states.append((F, h))
+        F, h = (torch.cat(parts)[steps.before] for parts in zip(*states, strict=True))
+        f, every = sheared(self.stretch - steps.stretch[steps.before]), theta.expand(len(F), -1)
+        F, h = project(f @ F, h, f, every, self.time - steps.time[steps.before])
+        begin, took = self.ways(0.0)
+        rate = torch.where(took > 0, (self.stretch - begin) / torch.where(took > 0, took, 1.0), 0.0)
+        L = sheared(rate) - torch.eye(3, dtype=torch.float64)
+        return material.kirchhoff(F, L, h[:, :k], theta)[:, 0, 1]
+
+
+class _Axes(_Walk):
+    """Tests along fixed axes: matrices are (3, m, n), parameters (n,), history (m, n) each; n copies go along."""
+
+    def __init__(
+        self, material: Material, test: Test, stretch: Tensor, time: Tensor, incompressible: bool, measure: Measure
+    ) -> None:
+        super().__init__(material, stretch, time)
+        self.test, self.incompressible, self.measure = test, incompressible, measure
+        self.project = on_axes(material.laws.project_parts())
+        self.tau = on_axes(material.laws.stress_parts())
+
+    def slopes(self, level: int, theta: Tensor) -> Tensor:
+        """d(stress)/d(theta), (m, k), by central differences of copies that go along together."""
+        size = STEP * torch.where(theta[0] == 0.0, 1.0, theta[0].abs())
+        moves = torch.cat([torch.diag(size), -torch.diag(size)])
+        up, down = self.stress(level, theta + moves).chunk(2, dim=1)
+        return (up - down) / (2.0 * size)
+
+    def stress(self, level: int, theta: Tensor) -> Tensor:
+        """Stress of the rows [Pa], (m,), or (m, n) for theta (n, k) with n > 1."""
+        steps, columns = cut(self.stretch, self.time, 1.0, level), theta.unbind(1)
+        n = theta.shape[0]
+        F, y = torch.ones(3, 1, n, dtype=torch.float64), torch.zeros(1, n, dtype=torch.float64)
+        h = self.material.rest_history(n).mT[:, None]
+        states = [(F, h, y)]
+        for old, new, dt in zip(steps.stretch[:-1], steps.stretch[1:], steps.time.diff(), strict=True):
+            F, h, y = self._step(F, h, y, (old, new, dt), columns)
+            states.append((F, h, y))
+        F, h, y = (torch.cat(parts, dim=-2)[..., steps.before, :] for parts in zip(*states, strict=True))
+        gone = self.time - steps.time[steps.before]
+        way = tuple(v[:, None] for v in (steps.stretch[steps.before], self.stretch, gone))
+        F, h, y = self._step(F, h, y, way, columns)
+        begin, took = self.ways(1.0)
+        tau = self._tau(F, h, self._rate(begin[:, None], self.stretch[:, None], took[:, None], y, y), columns)
+        along = tau[0] - tau[2] if self.incompressible else tau[0]
+        if self.measure == "nominal":
+            along = along / self.stretch[:, None]
+        elif not self.incompressible:
+            along = along / torch.exp(y * (2.0 if self.test == "uniaxial" else 1.0))
+        return along[:, 0] if n == 1 else along
+
+    def _total(self, s: Tensor, y: Tensor) -> Tensor:
+        """Stretches of the body, (3, m, n); y is the logarithm of the free stretch over the isochoric one."""
+        free = isochoric(self.test, s) * torch.exp(y)
+        second = {"uniaxial": free, "equibiaxial": s, "pure_shear": torch.ones_like(s)}[self.test]
+        return torch.stack(torch.broadcast_tensors(s, second, free))
+
+    def _rate(self, old: Tensor, new: Tensor, dt: Tensor, y_old: Tensor, y_new: Tensor) -> Tensor:
+        """Mean rates of stretching [1/s] of a way, (3, m, n); zero in a jump."""
+        way = torch.log(self._total(new, y_new) / self._total(old, y_old))
+        return torch.where(dt > 0, way / torch.where(dt > 0, dt, 1.0), 0.0)
+
+    def _tau(self, F: Tensor, h: Tensor, L: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
+        past = h.unbind(0)
+        return self.tau(Diagonal(F), Diagonal(L), past, columns).entries.expand_as(F + columns[0])
+
+    def _step(
+        self, F: Tensor, h: Tensor, y: Tensor, way: tuple[Tensor, ...], columns: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Deformation, history and free stretch after a step from and to a stretch in a time [s]."""
+        old, new, dt = way
+        begin = self._total(old, y)
+
+        def after(z: Tensor, columns: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+            f = self._total(new, z) / begin
+            moved, now = self.project(Diagonal(f * F), h.unbind(0), Diagonal(f), columns, dt)
+            return moved.entries, torch.stack([torch.broadcast_to(v, y.shape) for v in now]) if len(h) else h
+
+        if self.incompressible:
+            return *after(y, columns), y
+
+        def residual(z: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
+            return self._tau(*after(z, columns), self._rate(old, new, dt, y, z), columns)[2]
+
+        z = self._free(residual, y, columns)
+        return *after(z, columns), z
+
+    def _free(self, residual: Callable[..., Tensor], y: Tensor, columns: tuple[Tensor, ...]) -> Tensor:
+        """The free stretch at which tau_33 = 0, by Newton's method."""
+        shear, bulk = self.material.elastic.moduli(torch.stack(columns[: len(self.material.elastic.params)], dim=-1))
+        scale = float((shear + bulk).max())
+        for _step in range(_NEWTON):
+            r = residual(y, columns)
+            change = r * (2.0 * STEP) / (residual(y + STEP, columns) - residual(y - STEP, columns))
+            if bool((r.abs() < _SOLVED * scale).all()):
+                return y - change
+            y = y - change.clamp(-0.2, 0.2)
+        raise FitError(
+            f"{self.material.composition}: no stress-free side on the {self.test} path; the law is unstable there. "
+            "Use incompressible: true, or a smaller range."
+        )
