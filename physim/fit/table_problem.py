@@ -1,4 +1,4 @@
-"""Stress-stretch tests as a problem: closed-form curves, no simulation."""
+"""Stress-stretch tests as a problem: closed-form curves, and paths in time, without simulation."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from physim.fit.space import Space
 from physim.laws import Material
 from physim.laws.native import theta_columns
 from physim.laws.neural.flat import with_weights
+from physim.laws.paths import path_stress
 from physim.laws.tables import table_deformation, table_stress
 from physim.observe.record import Comparison
 from physim.scene.loader import Scene
@@ -33,6 +34,7 @@ class StressTest:
         name: name in the scene.
         part: kind of test, measure, weight.
         stretch: stretch [-], or amount of shear [-], (m,).
+        time: of the rows [s], (m,), where the test is a path; else None.
         stress: measured [Pa], (m,).
         sigma: what residuals are divided by [Pa], (m,).
     """
@@ -40,8 +42,16 @@ class StressTest:
     name: str
     part: TablePart
     stretch: Tensor
+    time: Tensor | None
     stress: Tensor
     sigma: Tensor
+
+    @property
+    def label(self) -> str:
+        """Name and unit of the abscissa."""
+        if self.time is not None:
+            return "time [s]"
+        return "amount of shear [-]" if self.part.test == "simple_shear" else "stretch [-]"
 
 
 class TableProblem(Problem):
@@ -71,14 +81,11 @@ class TableProblem(Problem):
         material = self._materials[test.part.material]
         theta = self._theta(test.part.material, material, raw)
         try:
-            stress = table_stress(
-                material,
-                test.part.test,
-                test.stretch,
-                incompressible=test.part.incompressible,
-                measure=test.part.measure,
-                theta=theta,
-            )
+            how = {"incompressible": test.part.incompressible, "measure": test.part.measure, "theta": theta}
+            if test.time is None:
+                stress = table_stress(material, test.part.test, test.stretch, **how)
+            else:
+                stress = path_stress(material, test.part.test, test.stretch, test.time, **how)
         except FitError as error:
             raise Rejected(str(error)) from None
         shape = (len(test.stretch), 1)
@@ -88,7 +95,7 @@ class TableProblem(Problem):
                 name=recording,
                 columns=(test.part.measure,),
                 unit="Pa",
-                at=test.stretch,
+                at=test.stretch if test.time is None else test.time,
                 measured=test.stress[:, None],
                 predicted=stress[:, None],
                 sigma=test.sigma[:, None],
@@ -96,7 +103,7 @@ class TableProblem(Problem):
                 valid=everywhere,
                 huber=None,
                 weight=test.part.weight,
-                label="amount of shear [-]" if test.part.test == "simple_shear" else "stretch [-]",
+                label=test.label,
             )
         ]
 
@@ -131,10 +138,17 @@ class TableProblem(Problem):
 
 def _read(scene: Scene, name: str, part: TablePart) -> StressTest:
     table = scene.tables[part.data]
-    stretch = torch.as_tensor(table.column(part.strain or table.columns[0]))
-    stress = torch.as_tensor(table.column(part.stress or table.columns[1]))
+    strain_name, stress_name = part.named(table.columns)
+    stretch, stress = (torch.as_tensor(table.column(str(c))) for c in (strain_name, stress_name))
     keep = torch.isfinite(stretch) & torch.isfinite(stress)
+    time = None if part.time is None else torch.as_tensor(table.column(part.time))
+    if time is not None:
+        keep &= torch.isfinite(time)
+        time = time[keep]
     stretch, stress = stretch[keep], stress[keep]
+    if part.rate is not None and len(stretch):
+        rest = stretch.new_tensor([0.0 if part.test == "simple_shear" else 1.0])
+        time = torch.cat([rest, stretch]).diff().abs().cumsum(0) / part.rate
     if len(stretch) == 0:
         raise scene.error(("tables", name), f"the table '{part.data}' has no complete row")
     largest = float(stress.abs().max())
@@ -143,4 +157,4 @@ def _read(scene: Scene, name: str, part: TablePart) -> StressTest:
     sigma = torch.full_like(stress, 1.0 if part.scale == "none" else largest)
     if part.scale == "each":
         sigma = stress.abs().clamp_min(SMALLEST_SHARE * largest)
-    return StressTest(name, part, stretch, stress, sigma)
+    return StressTest(name, part, stretch, time, stress, sigma)

@@ -63,7 +63,8 @@ def cut(stretch: Tensor, time: Tensor, rest: float, level: int) -> Steps:
     moving = every.diff().sign()
     piece = torch.cat([moving[:1] != moving[:1], moving[1:] != moving[:-1]]).cumsum(0)
     way = strain.diff().abs()
-    whole, rows = (torch.zeros(int(piece[-1]) + 1, dtype=w.dtype).index_add_(0, piece, w) for w in (way, torch.ones_like(way)))
+    empty = torch.zeros(int(piece[-1]) + 1, dtype=way.dtype)
+    whole, rows = (empty.index_add(0, piece, w) for w in (way, torch.ones_like(way)))
     # Of what a piece between two turning points covers, of its rows where it holds still.
     share = torch.where(moving == 0, 1.0 / rows[piece], way / torch.where(whole > 0, whole, 1.0)[piece])
     need = (share * (whole / STRAIN).clamp(min=PARTS)[piece] * 2.0**level).tolist()
@@ -144,20 +145,22 @@ class _Known(torch.autograd.Function):
     """Stress whose derivative by the parameters is known."""
 
     @staticmethod
-    def forward(ctx, theta: Tensor, stress: Tensor, slopes: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, theta: Tensor, stress: Tensor, slopes: Tensor) -> Tensor:
         """Stress (m,), slopes (m, k)."""
         ctx.save_for_backward(slopes)
         return stress.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN001
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None, None]:
         """Cotangent of theta, (1, k)."""
         (slopes,) = ctx.saved_tensors
         return (cotangent @ slopes)[None], None, None
 
 
-def _walk(material: Material, test: Test, stretch: Tensor, time: Tensor, incompressible: bool, measure: Measure) -> _Walk:
+def _walk(
+    material: Material, test: Test, stretch: Tensor, time: Tensor, incompressible: bool, measure: Measure
+) -> _Walk:
     check_shape("stretch", stretch, (None,))
     check_shape("time", time, (len(stretch),))
     if test not in TESTS:
@@ -227,7 +230,8 @@ class _Axes(_Walk):
         self, material: Material, test: Test, stretch: Tensor, time: Tensor, incompressible: bool, measure: Measure
     ) -> None:
         super().__init__(material, stretch, time)
-        self.test, self.incompressible, self.measure = test, incompressible, measure
+        self.test: Test = test
+        self.incompressible, self.measure = incompressible, measure
         self.project = on_axes(material.laws.project_parts())
         self.tau = on_axes(material.laws.stress_parts())
 

@@ -69,7 +69,8 @@ class Slots(list):
 
 
 def _full(*entries: Any) -> Tensor:
-    return torch.stack(torch.broadcast_tensors(*(torch.atleast_2d(torch.as_tensor(e, dtype=torch.float64)) for e in entries)))
+    numbers = (torch.atleast_2d(torch.as_tensor(e, dtype=torch.float64)) for e in entries)
+    return torch.stack(torch.broadcast_tensors(*numbers))
 
 
 def _where(mask: Any, a: Any, b: Any) -> Any:

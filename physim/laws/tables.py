@@ -75,13 +75,13 @@ def table_deformation(
     if incompressible or test == "simple_shear":
         return incompressible_strain(test, stretch)
     s = stretch.to(torch.float64)
-    return _stretched(test, s, _stress_free(material, test, s, material.theta() if theta is None else theta))
+    return stretched(test, s, _stress_free(material, test, s, material.theta() if theta is None else theta))
 
 
 def incompressible_strain(test: Test, stretch: Tensor) -> Tensor:
     """Deformation gradients of the rows of a test of any incompressible material, (m, 3, 3)."""
     s = stretch.to(torch.float64)
-    return _shear(s) if test == "simple_shear" else _stretched(test, s, _incompressible(test, s))
+    return sheared(s) if test == "simple_shear" else stretched(test, s, isochoric(test, s))
 
 
 def _elastic_stress(material: Material, F: Tensor, theta: Tensor) -> Tensor:

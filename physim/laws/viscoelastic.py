@@ -18,8 +18,8 @@ from physim.laws.parameters import Param
 from physim.numeric import Numeric, Word, history, mat33, numeric, params, real
 from physim.tensor import deviator, exp_m1, exp_sym, log_strain
 
-# Bound by a law: how many branches, the stress and energy of their springs, and by what factor they relax faster for the
-# strain of the body, and each for its own strain.
+# Bound by a law: how many branches, the stress and energy of their springs, and by what factor they relax faster for
+# the strain of the body, and each for its own strain.
 BRANCHES = 0
 spring_stress = spring_energy = strain_haste = branch_haste = Word
 # Components of a symmetric history in the order of the matrix they make.
@@ -91,25 +91,25 @@ def maxwell_stored(h: history, theta: params) -> real:
 
 @numeric
 def hencky_stress(G: real, e: mat33) -> mat33:
-    """tau = 2 G h [Pa]."""
+    """Stress tau = 2 G h [Pa]."""
     return real(2.0) * G * e
 
 
 @numeric
 def hencky_energy(G: real, e: mat33) -> real:
-    """psi = G h : h [J/m^3]."""
+    """Energy psi = G h : h [J/m^3]."""
     return G * wp.ddot(e, e)
 
 
 @numeric
 def chain_stress(G: real, e: mat33) -> mat33:
-    """tau = G dev b [Pa] with b = exp(2 h): the spring is neo-Hookean."""
+    """Stress tau = G dev b [Pa] with b = exp(2 h): the spring is neo-Hookean."""
     return G * deviator(exp_sym(real(2.0) * e))
 
 
 @numeric
 def chain_energy(G: real, e: mat33) -> real:
-    """psi = G (tr b - 3)/2 [J/m^3]."""
+    """Energy psi = G (tr b - 3)/2 [J/m^3]."""
     return real(0.5) * G * (wp.trace(exp_sym(real(2.0) * e)) - real(3.0))
 
 

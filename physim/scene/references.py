@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -222,15 +223,26 @@ def _stress_table(path: Key, part: TablePart, spec: ScenePart, tables: dict[str,
     if not known(findings, (*path, "data"), "data table", part.data, spec.data) or part.data not in tables:
         return
     table = tables[part.data]
-    if len(table.columns) < 2:
+    strain, stress = part.named(table.columns)
+    if strain is None or stress is None:
         findings.add((*path, "data"), f"'{table.name}' needs a strain and a stress column")
         return
-    for key, default, dimension in (("strain", 0, NUMBER), ("stress", 1, PRESSURE)):
-        column = getattr(part, key) or table.columns[default]
-        if known(findings, (*path, key), "column", column, table.columns):
+    found = []
+    for key, column, dimension in (("strain", strain, NUMBER), ("stress", stress, PRESSURE), ("time", part.time, TIME)):
+        if column is not None and known(findings, (*path, key), "column", column, table.columns):
             given = table.dimensions[table.index(column)]
             if given != dimension:
                 findings.add((*path, key), f"expected {dimension.label}; the column '{column}' is {given.label}")
+            found.append(column)
+    if part.time in found:
+        clock = [t for t in table.column(str(part.time)).tolist() if not math.isnan(t)]
+        if clock and clock[0] < 0.0:
+            findings.add((*path, "time"), f"'{part.time}' begins at {clock[0]:g} s; the path begins at 0")
+        for row, (before, after) in enumerate(itertools.pairwise(clock), start=2):
+            if after < before:
+                what = f"'{part.time}' must not fall: row {row} is at {after:g} s, the row above at {before:g} s"
+                findings.add((*path, "time"), what)
+                break
 
 
 def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:

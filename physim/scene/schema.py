@@ -76,13 +76,13 @@ def _learned() -> dict[str, Any]:
 def _parameters(part: str) -> dict[str, Any]:
     """Every parameter of every law of a kind."""
     from physim.laws import LAWS
+    from physim.laws.neural import families_of, largest_law
 
     found: dict[str, ParamSpec] = {}
     users: dict[str, list[str]] = {}
-    for name in law_names(part):
-        if not isinstance(LAWS[name], kind_of(part)):
-            continue
-        for key, param in law_params(LAWS[name]).items():
+    laws = {name: LAWS[name] for name in law_names(part)}
+    for name, law in (laws | {n: largest_law(n) for n in families_of(kind_of(part))}).items():
+        for key, param in law_params(law).items():
             found.setdefault(key, param)
             users.setdefault(key, []).append(name)
     return {

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from physim.scene.fields import Direction, Fraction, Name, Part, Point, PositiveLength, Quantity, Time, fail
+from physim.scene.fields import (
+    Direction,
+    Fraction,
+    Name,
+    Part,
+    Point,
+    PositiveLength,
+    PositiveRate,
+    Quantity,
+    Time,
+    fail,
+)  # fmt: skip
 from physim.scene.spec_space import RegionPart
 from physim.scene.units import TIME, VELOCITY
 
@@ -126,18 +137,35 @@ ObservePart = Annotated[
 
 
 class TablePart(Part):
-    """A stress-stretch test of a material, fitted or compared without simulation."""
+    """A stress-stretch test of a material, fitted or compared without simulation.
+
+    With `time`, a column, or `rate` of the stretch, the rows are a path in their order, and viscous and inelastic laws
+    act; without them the test is slow, and the elastic law is alone.
+    """
 
     test: Literal["uniaxial", "equibiaxial", "pure_shear", "simple_shear"]
     material: str
     data: str
     strain: str | None = None
     stress: str | None = None
+    time: str | None = None
+    rate: PositiveRate | None = None
     measure: Literal["nominal", "cauchy"] = "nominal"
     incompressible: bool = True
     scale: Literal["largest", "each", "none"] = "largest"
     weight: Annotated[float, Field(gt=0)] = 1.0
     role: Literal["fit", "holdout"] = "fit"
+
+    @model_validator(mode="after")
+    def _clock(self) -> TablePart:
+        if self.time is not None and self.rate is not None:
+            raise fail("has both a `time` column and a `rate`; leave one out")
+        return self
+
+    def named(self, columns: tuple[str, ...]) -> tuple[str | None, str | None]:
+        """The columns of strain and stress in a table with these: the first two that are not the time, unless given."""
+        others = [*(c for c in columns if c != self.time), None, None]
+        return self.strain or others[0], self.stress or others[1]
 
 
 class StatesNoisePart(Part):

@@ -10,7 +10,7 @@ from physim.errors import InputError, nearest
 from physim.laws.core import LAWS, ElasticLaw, Law
 from physim.laws.neural.cann import TermPlan, cann
 from physim.laws.neural.energy import neural_energy
-from physim.laws.neural.maxwell import MaxwellPlan, neural_maxwell
+from physim.laws.neural.maxwell import MOST_BRANCHES, MaxwellPlan, neural_maxwell
 from physim.laws.neural.plastic import PlasticPlan, neural_plastic
 from physim.laws.neural.viscous import ViscousPlan, neural_viscous
 from physim.laws.neural.weights import UnitPlan
@@ -32,6 +32,11 @@ def families_of(kind: type = ElasticLaw) -> list[str]:
 def family_options(family: str) -> dict[str, Field]:
     """The options of a family, by name."""
     return {f.name: f for f in fields(FAMILIES[family][1])}
+
+
+def largest_law(family: str) -> Any:
+    """The law of a family that has most named parameters."""
+    return learned_law(family, {"branches": MOST_BRANCHES} if "branches" in family_options(family) else {})
 
 
 def learned_law(family: str, options: dict[str, Any]) -> Any:

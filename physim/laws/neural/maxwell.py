@@ -1,8 +1,8 @@
-"""Relaxing branches whose dashpots are learned: how much faster they relax in a strained body, or when strained themselves.
+"""Relaxing branches whose dashpots are learned: how much faster they relax in a strained body, or strained themselves.
 
-The relaxation rate of branch i is exp(N(x))/T_i, N a sum of units of either sign that is zero at x = 0. A branch's elastic
-strain only ever shrinks along itself, at a rate that is positive, and the energy of its spring falls with it: no weights
-make work.
+The relaxation rate of branch i is exp(N(x))/T_i, N a sum of units of either sign that is zero at x = 0. A branch's
+elastic strain only ever shrinks along itself, at a rate that is positive, and the energy of its spring falls with it:
+no weights make work.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _unit_rate_torch(x, theta):
 @numeric
 def distortion(b: mat33) -> real:
     """log(1 + K1) [-] with K1 = tr b/det(b)^(1/3) - 3."""
-    J = wp.abs(wp.determinant(b))
-    return wp.log(wp.trace(b) * wp.pow(J, real(-1.0) / real(3.0)) - real(2.0))
+    shrink = wp.exp(wp.log(wp.determinant(b)) / real(-3.0))
+    return wp.log(wp.trace(b) * shrink - real(2.0))
 
 
 @numeric
@@ -59,13 +59,14 @@ def hasted_by_strain(F: mat33, f: mat33, theta: params) -> real:
     """exp(N(x)), x the mean of log(1 + K1) before and after the substep."""
     old = wp.inverse(f) @ F
     x = real(0.5) * (distortion(F @ wp.transpose(F)) + distortion(old @ wp.transpose(old)))
-    return wp.exp(learned_rate(x, theta))
+    return real(1.0) * wp.exp(learned_rate(x, theta))
 
 
 @numeric
 def hasted_by_overstress(e: mat33, theta: params) -> real:
     """exp(N(x)), x = log(1 + h : h/0.01)/2 of the branch before the substep."""
-    return wp.exp(learned_rate(real(0.5) * log_1p(wp.ddot(e, e) / real(_SMALL * _SMALL)), theta))
+    x = real(0.5) * log_1p(wp.ddot(e, e) / real(_SMALL * _SMALL))
+    return real(1.0) * wp.exp(learned_rate(x, theta))
 
 
 @dataclass(frozen=True)
