@@ -177,7 +177,7 @@ def _strains(scene: Scene, name: str) -> Tensor | None:
     for test in scene.spec.tables.values():
         if test.material == material and test.role == "fit":
             table = scene.tables[test.data]
-            stretch = torch.as_tensor(table.column(test.strain or table.columns[0]))
+            stretch = torch.as_tensor(table.column(str(test.named(table.columns)[0])))
             found.append(incompressible_strain(test.test, stretch[torch.isfinite(stretch)]))
     return torch.cat(found) if found else None
 

@@ -14,7 +14,7 @@ from physim.fit.space import Space
 from physim.laws import Material
 from physim.laws.native import theta_columns
 from physim.laws.neural.flat import with_weights
-from physim.laws.paths import path_stress
+from physim.laws.paths import StretchPath
 from physim.laws.tables import table_deformation, table_stress
 from physim.observe.record import Comparison
 from physim.scene.loader import Scene
@@ -66,6 +66,7 @@ class TableProblem(Problem):
         self.held_recordings = tuple(n for n, t in self.tests.items() if t.part.role == "holdout")
         if not self.recordings:
             raise FitError(f"{scene.name}: every table is held out; at least one must have `role: fit`.")
+        self._paths: dict[str, StretchPath] = {}
         self._values = {n: dict(m.values) for n, m in scene.materials.items()}
         self._materials = {
             t.part.material: make_material(scene.materials[t.part.material]) for t in self.tests.values()
@@ -81,11 +82,7 @@ class TableProblem(Problem):
         material = self._materials[test.part.material]
         theta = self._theta(test.part.material, material, raw)
         try:
-            how = {"incompressible": test.part.incompressible, "measure": test.part.measure, "theta": theta}
-            if test.time is None:
-                stress = table_stress(material, test.part.test, test.stretch, **how)
-            else:
-                stress = path_stress(material, test.part.test, test.stretch, test.time, **how)
+            stress = self._stress(test, material, theta)
         except FitError as error:
             raise Rejected(str(error)) from None
         shape = (len(test.stretch), 1)
@@ -106,6 +103,28 @@ class TableProblem(Problem):
                 label=test.label,
             )
         ]
+
+    def _stress(self, test: StressTest, material: Material, theta: Tensor) -> Tensor:
+        part = test.part
+        if test.time is None:
+            return table_stress(
+                material,
+                part.test,
+                test.stretch,
+                incompressible=part.incompressible,
+                measure=part.measure,
+                theta=theta,
+            )
+        if test.name not in self._paths:
+            self._paths[test.name] = StretchPath(
+                material,
+                part.test,
+                test.stretch,
+                test.time,
+                incompressible=part.incompressible,
+                measure=part.measure,
+            )
+        return self._paths[test.name].stress(theta)
 
     def deformations(self, recording: str, raw: Tensor) -> Tensor:
         """Deformation gradients of a test's rows at raw parameters, (m, 3, 3)."""

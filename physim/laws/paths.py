@@ -109,36 +109,70 @@ def path_stress(
         incompressible: J = 1 whatever the bulk modulus; otherwise the stress-free stretch is solved for at every step.
         measure: nominal, force per undeformed area P, or cauchy, force per deformed area.
         theta: native parameters (1, k); the material's own unless given.
-        tolerance: by how much of the largest stress halving the steps may change it.
+        tolerance: error by the steps as a share of the largest stress.
 
     Raises:
         InputError: unknown test, or a path that is none.
         FitError: the steps do not converge, or no stress-free thickness exists.
     """
-    theta = material.theta() if theta is None else theta
-    walk = _walk(material, test, stretch, time, incompressible, measure)
-    with torch.no_grad():
-        own = theta.detach()
-        coarse = walk.stress(0, own)
-        for level in range(1, LEVELS + 1):
-            fine = walk.stress(level, own)
-            scale = fine.abs().max()
-            if bool((fine - coarse).abs().max() <= tolerance * scale) or not bool(torch.isfinite(scale)):
-                break
-            coarse = fine
-        else:
-            row = int((fine - coarse).abs().argmax())
+    path = StretchPath(
+        material, test, stretch, time, incompressible=incompressible, measure=measure, tolerance=tolerance
+    )
+    return path.stress(material.theta() if theta is None else theta)
+
+
+class StretchPath:
+    """A path of a test that is gone many times, with different parameters: `path_stress` for a fit.
+
+    How fine the steps must be is looked at in the first call, and again in every call with derivatives.
+
+    Args:
+        material, test, stretch, time, incompressible, measure, tolerance: as for `path_stress`.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        test: Test,
+        stretch: Tensor,
+        time: Tensor,
+        *,
+        incompressible: bool = True,
+        measure: Measure = "nominal",
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        self._walk = _walk(material, test, stretch, time, incompressible, measure)
+        self._name, self._tolerance = f"{material.composition}: the stress at row {{}} of the {test} path", tolerance
+        self._level, self._settled = 1, False
+
+    def stress(self, theta: Tensor) -> Tensor:
+        """Stress [Pa], (m,), for native parameters (1, k)."""
+        wanted, walk = theta.requires_grad, self._walk
+        with torch.no_grad():
+            own = theta.detach()
+            stress, slopes = walk.both(self._level, own, wanted)
+            if wanted or not self._settled:
+                coarse = walk.stress(self._level - 1, own)
+                while not self._close(coarse, stress):
+                    self._level += 1
+                    coarse, (stress, slopes) = stress, walk.both(self._level, own, wanted)
+                self._settled = True
+        if not wanted:
+            return stress
+        return walk.stress(self._level, theta) if slopes is None else _Known.apply(theta, stress, slopes)
+
+    def _close(self, coarse: Tensor, fine: Tensor) -> bool:
+        """Whether halving the steps changed little: of second order, what is left is a third of the change."""
+        change = (fine - coarse).abs() / 3.0
+        if not bool(torch.isfinite(fine).all()) or bool((change <= self._tolerance * fine.abs().max()).all()):
+            return True
+        if self._level == LEVELS:
+            row = int(change.argmax())
             raise FitError(
-                f"{material.composition}: the stress at row {row} of the {test} path still changes by "
-                f"{float((fine - coarse)[row]):.3g} Pa when steps are halved; it may jump there."
+                f"{self._name.format(row)} still changes by {float((fine - coarse)[row]):.3g} Pa when steps are "
+                "halved; it may jump there."
             )
-    if not theta.requires_grad:
-        return fine
-    if isinstance(walk, _Plane):
-        return walk.stress(level, theta)
-    with torch.no_grad():
-        slopes = walk.slopes(level, own)
-    return _Known.apply(theta, fine, slopes)  # type: ignore[return-value]
+        return False
 
 
 class _Known(torch.autograd.Function):
@@ -198,6 +232,10 @@ class _Walk:
         """Stress of the rows [Pa], (m,), with the steps of a level; theta is (1, k)."""
         raise InputError("a walk needs a test.")
 
+    def both(self, level: int, theta: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        """Stress, and d(stress)/d(theta), (m, k), where it is wanted and found without autograd."""
+        return self.stress(level, theta), None
+
 
 class _Plane(_Walk):
     """Simple shear, in 3x3 matrices."""
@@ -235,12 +273,15 @@ class _Axes(_Walk):
         self.project = on_axes(material.laws.project_parts())
         self.tau = on_axes(material.laws.stress_parts())
 
-    def slopes(self, level: int, theta: Tensor) -> Tensor:
-        """d(stress)/d(theta), (m, k), by central differences of copies that go along together."""
+    def both(self, level: int, theta: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        """Stress, and its central differences by theta; moved copies of the material go along together."""
+        if not wanted:
+            return self.stress(level, theta), None
         size = STEP * torch.where(theta[0] == 0.0, 1.0, theta[0].abs())
-        moves = torch.cat([torch.diag(size), -torch.diag(size)])
-        up, down = self.stress(level, theta + moves).chunk(2, dim=1)
-        return (up - down) / (2.0 * size)
+        moves = torch.cat([torch.diag(size), -torch.diag(size), torch.zeros_like(theta)])
+        found = self.stress(level, theta + moves)
+        up, down = found[:, :-1].chunk(2, dim=1)
+        return found[:, -1], (up - down) / (2.0 * size)
 
     def stress(self, level: int, theta: Tensor) -> Tensor:
         """Stress of the rows [Pa], (m,), or (m, n) for theta (n, k) with n > 1."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from physim.laws.plastic import strained
 from physim.numeric import F64, Numeric, rebind, torch_words, used
-from physim.tensor import exp_m1, exp_sym, log_1p, log_strain, roundoff, sym_eig
+from physim.tensor import deviator, exp_m1, exp_sym, identity, log_1p, log_strain, roundoff, sym_eig
 from physim.tensor.polar import newton_polar
 
 
@@ -101,6 +101,8 @@ _NAMES: dict[str, Any] = {
     "TINY": F64.tiny,
 }
 _OWN: dict[Numeric, Callable] = {
+    identity: lambda: Diagonal(torch.ones(3, 1, 1, dtype=torch.float64)),
+    deviator: lambda A: Diagonal(A.entries - A.entries.sum(0) / 3.0),
     log_strain: lambda F: Diagonal(torch.log(torch.abs(F.entries))),
     exp_sym: lambda A: Diagonal(torch.exp(A.entries)),
     sym_eig: lambda A: (A.entries, Diagonal(torch.ones_like(A.entries))),

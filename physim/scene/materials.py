@@ -212,8 +212,8 @@ class _Reader:
         network = read_network(law.name, given.get("network"), (*path, "network"), self.findings)
         if network is not None:
             self.networks[part] = network
-            law = network.law(law.name)
-        self.parameters(path, f"{part}.", law, {k: v for k, v in given.items() if k not in FIXED_ADDED})
+        sized = law if network is None else network.law(law.name)
+        self.parameters(path, f"{part}.", sized, {k: v for k, v in given.items() if k not in FIXED_ADDED})
         return law.name
 
     def law(self, part: str, path: Key, entry: dict[str, Any]) -> Any:
