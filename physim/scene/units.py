@@ -127,6 +127,7 @@ def unit_of(text: str) -> tuple[float, Exponents]:
         UnitError: a factor is unknown or the text is malformed.
     """
     text = text.translate(_SUPERSCRIPT).strip()
+    text = f"1{text}" if text.startswith("/") else text  # 0.01/s is 0.01 1/s
     if text in UNITS:
         return UNITS[text]
     scale, total = 1.0, list(NONE)
