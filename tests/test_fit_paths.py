@@ -75,7 +75,7 @@ def test_branches_are_found_at_one_rate_and_hold_at_another(tmp_path):
         ("rate: 0.01/s", "rate: -1/s", "must be greater than 0 1/s"),
         ("time: t", "time: t, rate: 1/s", "both a `time` column and a `rate`"),
         ("time: t", "time: time", "no column 'time'"),
-        ("time: t", "time: stress, stress: stress", "expected a time; the column 'stress' is"),
+        ("time: t", "time: stress, stress: stress", "tables.fast.time: expected a time (s); the column 'stress' is"),
         ("rows: [[0, ", "rows: [[5000, ", "must not fall: row 2"),
         ("rows: [[0, ", "rows: [[-1, ", "begins at -1 s"),
     ],

@@ -227,14 +227,14 @@ def _stress_table(path: Key, part: TablePart, spec: ScenePart, tables: dict[str,
     if strain is None or stress is None:
         findings.add((*path, "data"), f"'{table.name}' needs a strain and a stress column")
         return
-    found = []
+    timed = False
     for key, column, dimension in (("strain", strain, NUMBER), ("stress", stress, PRESSURE), ("time", part.time, TIME)):
         if column is not None and known(findings, (*path, key), "column", column, table.columns):
             given = table.dimensions[table.index(column)]
             if given != dimension:
                 findings.add((*path, key), f"expected {dimension.label}; the column '{column}' is {given.label}")
-            found.append(column)
-    if part.time in found:
+            timed |= key == "time" and given == dimension
+    if timed:
         clock = [t for t in table.column(str(part.time)).tolist() if not math.isnan(t)]
         if clock and clock[0] < 0.0:
             findings.add((*path, "time"), f"'{part.time}' begins at {clock[0]:g} s; the path begins at 0")
