@@ -320,7 +320,9 @@ def test_a_wrong_network_is_one_clear_error(tmp_path: Path, old: str, new: str, 
 def test_the_schema_knows_sizes_of_learned_flow():
     for part in ("viscous", "inelastic"):
         inner = scene_schema()["$defs"]["MaterialPart"]["properties"][part]["anyOf"][1]
-        assert set(inner["properties"]["network"]["anyOf"][1]["properties"]) == {"file", "seed", "hidden"}
+        of_branches = {"branches", "spring", "reads"} if part == "inelastic" else set()
+        sizes = {"file", "seed", "hidden"} | of_branches
+        assert set(inner["properties"]["network"]["anyOf"][1]["properties"]) == sizes
 
 
 def trials(n: int, seed: int) -> tuple[Tensor, Tensor]:
