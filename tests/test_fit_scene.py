@@ -160,6 +160,12 @@ def test_treloar_fit_reaches_the_published_quality(tmp_path):
     assert "equibiaxial" in (result.folder / "report.html").read_text()
 
 
+@pytest.mark.parametrize("name", ["rubber_treloar_neural", "brain_cortex"])
+def test_learned_laws_reach_their_numbers(name):
+    result = fit_scene(name, out=None, quiet=True, threads=1)
+    assert result.verdict.ok, str(result.verdict)
+
+
 def test_drawing_gets_frames_and_fills_the_report(scene_file, tmp_path):
     seen = []
 

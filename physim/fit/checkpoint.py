@@ -15,7 +15,7 @@ from physim.errors import FitError
 from physim.scene.rundir import write_atomic
 from physim.trees import flatten, rebuild
 
-FORMAT = "physim-fit-2"
+FORMAT = "physim-fit-3"
 _NAME = re.compile(r"checkpoint_(\d{6})\.safetensors")
 
 

@@ -31,8 +31,6 @@ ITERATIONS = 25
 """Iterations of a stage of named quantities, unless given."""
 TRAINING = {Method.GAUSS_NEWTON: 40, Method.ADAM: 300, Method.LBFGS: 100}
 """Those of a stage with weights."""
-SLOW = 0.02
-"""First step of Adam in raw units where weights are freed: they bend the energy at once, and together."""
 AVERAGE = 0.9
 """Share of the running mean of Adam's points that is kept in each step where weights are freed."""
 TABLE_NOISE = 0.01
@@ -86,7 +84,7 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
             "begin": given.begin,
             "end": given.end,
             "iterations": given.iterations or part.iterations or (TRAINING[method] if training else ITERATIONS),
-            "rate": given.rate or part.rate or (SLOW if training and method is Method.ADAM else None),
+            "rate": given.rate or part.rate,
             "overrides": tuple(f"{key}={value}" for key, value in given.set.items()),
             "average": _average(part, given, method, training),
             "early": early,
