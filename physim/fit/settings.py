@@ -29,7 +29,7 @@ SI_NAMES = {ANGLE.name: "rad"}
 
 ITERATIONS = 25
 """Iterations of a stage of named quantities, unless given."""
-TRAINING = {Method.GAUSS_NEWTON: 40, Method.ADAM: 300, Method.LBFGS: 100}
+TRAINING = {Method.GAUSS_NEWTON: 100, Method.ADAM: 300, Method.LBFGS: 100}
 """Those of a stage with weights."""
 AVERAGE = 0.9
 """Share of the running mean of Adam's points that is kept in each step where weights are freed."""

@@ -44,7 +44,7 @@ def held_by_training(
         except SimulationError as error:
             notes.append(f"The strains that training held of {name} cannot be told: {error}")
             seen = None
-        records = ", ".join([*scene.spec.data] or ["its records"])
+        records = ", ".join(_records(scene, problem, name) or ["its records"])
         span = (None, None) if seen is None else (seen[0], (min(seen[1], 1.0), max(seen[2], 1.0)))
         found[name] = LearnedSpec(*span, misfit, f"physim fit {scene.file.name}, data: {records}")
     return found, notes
@@ -68,6 +68,14 @@ def _seen(problem: Problem, raw: Tensor, name: str) -> tuple[float, float, float
     if not ends:
         return None
     return max(e[0] for e in ends), min(e[1] for e in ends), max(e[2] for e in ends)
+
+
+def _records(scene: Scene, problem: Problem, name: str) -> list[str]:
+    """Names of the data that the weights were fitted to."""
+    if isinstance(problem, TableProblem):
+        tests = [problem.tests[r].part for r in problem.recordings]
+        return [t.data for t in tests if t.material == name]
+    return [*scene.spec.data]
 
 
 def _visited(problem: SceneProblem, raw: Tensor, name: str) -> list[Tensor]:
