@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from physim.errors import InputError
 
 RIDGE = 3.0
-"""Standard deviation of a raw weight around its start where no prior is given: weights are drawn with about 1."""
+"""Standard deviation of a raw value around its start where no prior is given: weights are drawn with about 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Raw weights that are fitted together, held near their start by a normal prior.
+    """Weights that are fitted together, held near their start by a normal prior.
 
     Attributes:
         name: user-facing path, such as "materials.rubber.network".
-        start: raw weights to start from, and centre of the prior, (w,).
-        sd: the prior's standard deviation in units of `scale`.
-        scale: size of a change of each weight that matters, (w,); one unless given.
+        start: raw values to start from, and centre of the prior, (w,).
+        sd: the prior's standard deviation in raw units.
         noise: residual that counts as one standard deviation where the prior is weighed against the data.
+        scale: the module's weight for a raw value of one, such that moves by one matter alike, (w,); one unless given.
     """
 
     name: str
@@ -46,15 +45,18 @@ class Block:
         return f"{self.count} weights"
 
     @property
-    def scales(self) -> Tensor:
-        """Sizes of changes that matter, (w,)."""
-        return torch.ones_like(self.start) if self.scale is None else self.scale
+    def precision(self) -> float:
+        """What the prior adds to the second derivative of the loss by each raw value."""
+        return (self.noise / self.sd) ** 2
 
-    @property
-    def precision(self) -> Tensor:
-        """What the prior adds to the second derivatives of the loss by the weights, (w,)."""
-        return (self.noise / (self.sd * self.scales)) ** 2
+    def raw(self, weights: Tensor) -> Tensor:
+        """Raw values of the module's weights, (w,)."""
+        return weights if self.scale is None else weights / self.scale
 
-    def moved(self, weights: Tensor) -> float:
-        """Root mean square move of the weights, (w,), from the start, in units of `scale`."""
-        return float(((weights.detach() - self.start) / self.scales).square().mean().sqrt())
+    def weights(self, raw: Tensor) -> Tensor:
+        """The module's weights of raw values, differentiable, (w,)."""
+        return raw if self.scale is None else raw * self.scale
+
+    def moved(self, raw: Tensor) -> float:
+        """Root mean square move from the start."""
+        return float((raw.detach() - self.start).square().mean().sqrt())

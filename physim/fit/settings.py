@@ -154,7 +154,9 @@ def _block(scene: Scene, name: str, network: NetworkSpec, part: ParameterPart) -
     """Weights with their prior; those that the scene draws are scaled to the strains of the tables."""
     sd = RIDGE if part.prior is None else float(part.prior.sd)
     start, scale = _drawn(scene, name, network, network.seed or 0)
-    return Block(name, start if network.file is None else flat_weights(network.module), sd, _noise(scene), scale)
+    if network.file is not None:
+        start = flat_weights(network.module)
+    return Block(name, start / scale, sd, _noise(scene), scale)
 
 
 def _drawn(scene: Scene, name: str, network: NetworkSpec, seed: int) -> tuple[Tensor, Tensor]:
@@ -203,7 +205,7 @@ def make_starts(scene: Scene, space: Space) -> list[Tensor]:
         for block in space.blocks:
             network = free_network(scene.materials, block.name)
             if network is not None and network.seed is not None:
-                raw[space.rows(block.name)] = _drawn(scene, block.name, network, network.seed + i)[0]
+                raw[space.rows(block.name)] = block.raw(_drawn(scene, block.name, network, network.seed + i)[0])
     return starts
 
 

@@ -161,11 +161,11 @@ class Space:
         return dict(zip(self.names, self.values(raw), strict=True))
 
     def weights(self, raw: Tensor) -> dict[str, Tensor]:
-        """Raw weights of the blocks by name, differentiable."""
-        return {b.name: raw[self.rows(b.name)] for b in self.blocks}
+        """The modules' weights by name of the block, differentiable."""
+        return {b.name: b.weights(raw[self.rows(b.name)]) for b in self.blocks}
 
     def moves(self, raw: Tensor) -> dict[str, float]:
-        """Root mean square move of each block's weights from their start, in units of changes that matter."""
+        """Root mean square move of each block's weights from their start, in raw units."""
         return {b.name: b.moved(raw[self.rows(b.name)]) for b in self.blocks}
 
     def bounds(self) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ class Weights:
     Attributes:
         name: user-facing name.
         count: number of weights.
-        moved: root mean square move from the start, in units of changes that matter.
+        moved: root mean square move from the start in raw units.
         determined: how many independent combinations of them the data fix, rather than the prior; NaN where that was
             not looked at.
     """
@@ -270,9 +270,9 @@ def _prior_precision(space: Space) -> tuple[Tensor, Tensor]:
     rows = [0.0 if q.prior is None else q.prior.sd**-2 for q in space.quantities]
     belief = list(rows)
     for block in space.blocks:
-        rows += block.precision.tolist()
+        rows += [block.precision] * block.count
         # The loss weighs it against residuals of the size `noise`, so their variance is its unit.
-        belief += (block.precision * block.noise**2).tolist()
+        belief += [block.precision * block.noise**2] * block.count
     return torch.diag(torch.tensor(rows, dtype=torch.float64)), torch.diag(torch.tensor(belief, dtype=torch.float64))
 
 

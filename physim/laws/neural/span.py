@@ -15,8 +15,6 @@ ROOM = 2.0
 """A logarithmic term starts to lock at so many times the largest strain."""
 SHARE = 10.0
 """Units of a convex energy start so many times as large as drawn: those near nothing are slow to grow."""
-SMOOTH = 2.0
-"""Units that may bend either way start so many times less sharp than drawn, and so fill gaps between tests evenly."""
 LEAST = 1e-4
 """Inputs that stay below this share of the largest one are taken as that large."""
 
@@ -52,9 +50,9 @@ def _span_units(network: UnitWeights, size: Tensor) -> dict[str, Tensor]:
     """Inner weights such that each input adds to its units what an input of one did, and outer ones to match."""
     inputs = size[list(network.encoder.used)]
     if not network.plan.convex:
-        network.inner.div_(SMOOTH * inputs)
+        network.inner.div_(inputs)
         network.outer.mul_(size[0])
-        return {"inner": (1.0 / (SMOOTH * inputs)).expand_as(network.inner), "outer": size[0].expand_as(network.outer)}
+        return {"inner": (1.0 / inputs).expand_as(network.inner), "outer": size[0].expand_as(network.outer)}
     shear = INNER * network.inner[:, :-1]
     network.inner[:, :-1] = _raw(softplus(shear) / inputs[:-1]) / INNER
     network.outer.copy_(_raw(SHARE * size[0] * softplus(network.outer)))
