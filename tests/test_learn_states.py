@@ -88,6 +88,20 @@ def test_a_round_of_gauss_newton_lowers_the_misfit_and_keeps_bounds(seen: Motion
     assert float(objective.misfits(search.point[None])[0]) == pytest.approx(after, rel=1e-9)
 
 
+@pytest.mark.parametrize("through", [False, True])
+def test_runs_that_fail_are_no_number_even_where_all_do(seen: Motion, through: bool) -> None:
+    material = fresh()
+    runs = Runs(Shooting(block(material), seen), [0, 5], 3, through=through)
+    theta = material.theta().detach()
+    wild = 1e9 * theta
+    good, bad = runs.residuals(theta), runs.residuals(torch.cat([wild, 2.0 * wild]))
+    assert bad.shape == (2, good.shape[1]) and not bool(torch.isfinite(bad).all(dim=1).any())
+    mixed = runs.residuals(torch.cat([theta, wild]))
+    assert torch.equal(mixed[:1], good) and not bool(torch.isfinite(mixed[1]).all())
+    objective = Objective(Coefficients(material), [runs])
+    assert objective.misfits(1e9 * objective.coordinates.read()[None])[0] == float("inf")
+
+
 def test_several_trajectories_are_one(seen: Motion) -> None:
     material = fresh()
     one = Shooting(block(material), seen)

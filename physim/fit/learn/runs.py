@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from physim.errors import InputError
 from physim.fit.learn.shooting import CROWD, Shooting, _stacked
 from physim.sim.rollout import rollout
 from physim.sim.state import Control, ParticleState
+from physim.sim.trajectory import RolloutFailure
 
 
 class Runs:
@@ -52,7 +54,10 @@ class Runs:
     def residuals(self, thetas: Tensor) -> Tensor:
         """Differences in units of the noise for rows of theta, (r, m); NaN where a run failed."""
         if not self.through:
-            return self.shooting.residuals(thetas, self.starts, self.length)
+            try:
+                return self.shooting.residuals(thetas, self.starts, self.length)
+            except RolloutFailure:  # of all sets of parameters
+                return thetas.new_full((len(thetas), sum(p.numel() for p in self._wanted(self.length))), math.nan)
         each = self.shooting.motion.states[0].x.shape[0] * len(self.starts)
         rows = max(1, CROWD // each)
         return torch.cat([self._on_the_way(thetas[i : i + rows]) for i in range(0, len(thetas), rows)])
@@ -127,7 +132,12 @@ class Runs:
         with torch.no_grad(), shooting.material.held(rows):
             for k in range(1, self.length + 1):
                 control = shooting._control([motion.states[s + k - 1].t for s in self.starts], sets)
-                state = solver.advance(state, control, motion.dt, motion.every)
+                try:
+                    state = solver.advance(state, control, motion.dt, motion.every)
+                except RolloutFailure:  # of all sets of parameters
+                    missing = sum(p.numel() for j in range(k, self.length + 1) for p in self._wanted(j))
+                    found.append(thetas.new_full((sets, missing), math.nan))
+                    break
                 for i, wanted in enumerate(self._wanted(k)):
                     now = self._now(state, sets)[i].double().reshape(sets, -1)
                     found.append((now - wanted.reshape(1, -1)) / self._noise(i))
