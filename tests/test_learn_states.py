@@ -9,7 +9,7 @@ from test_learn import TRUE, block, observe
 from physim.errors import FitError, InputError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.learn.coordinates import Coefficients, Parameters
-from physim.fit.learn.learn import Lesson, learn, shortened
+from physim.fit.learn.learn import Lesson, learn, learn_motion, shortened
 from physim.fit.learn.runs import Runs
 from physim.fit.learn.schedule import Schedule, make_stages
 from physim.fit.learn.search import Objective, Search, gauss_newton
@@ -143,9 +143,10 @@ def test_gradient_methods_lower_the_misfit_from_a_law_that_knows_nothing(seen: M
 def test_tracks_of_a_few_particles_teach_from_the_known_start(seen: Motion) -> None:
     schedule = Schedule(lengths=(24,), rounds=2, held_out=0.0)
     material = fresh()
-    lesson = Lesson("drop", block(material), seen, observed=torch.arange(0, 216, 11))
-    found = learn([lesson], schedule)
+    found = learn_motion(block(material), seen, observed=20, schedule=schedule)
     assert found.held_out < 0.1 * found.first
+    with pytest.raises(InputError, match="expected 1 to 216 particles, got 300"):
+        learn_motion(block(material), seen, observed=300, frames=5)
 
 
 def test_stages_grow_and_refuse_what_does_not_fit(seen: Motion) -> None:

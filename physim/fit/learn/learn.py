@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from physim.errors import InputError
@@ -106,6 +107,37 @@ def learn(
         FitError: runs fail from the start, or the checkpoint belongs to another task.
     """
     return _Learner(lessons, schedule or Schedule(), ranks, store, dict(key or {}), listen).run(resume)
+
+
+def learn_motion(
+    solver: SolverMPM,
+    motion: Motion,
+    *,
+    material: int = 0,
+    frames: int | None = None,
+    observed: int | Tensor | None = None,
+    schedule: Schedule | None = None,
+) -> Learned:
+    """Learn a material of the solver's model from one motion, or from a part of it.
+
+    Args:
+        solver: of one world; its material is changed in place.
+        motion: what was observed.
+        material: index of the learned material.
+        frames: only the first so many states.
+        observed: only these particles are seen, by their positions, or so many, evenly over the list.
+        schedule: how; the defaults need nothing.
+
+    Raises:
+        InputError, FitError: as `learn`.
+    """
+    n = motion.states[0].x.shape[0]
+    if isinstance(observed, int):
+        if not 1 <= observed <= n:
+            raise InputError(f"observed: expected 1 to {n} particles, got {observed}.")
+        observed = torch.linspace(0, n - 1, observed).round().long() if observed < n else None
+    part = motion if frames is None else shortened(motion, frames)
+    return learn([Lesson("motion", solver, part, material, observed=observed)], schedule)
 
 
 def shortened(motion: Motion, frames: int) -> Motion:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,6 @@ class LearnResult:
     verdict: Verdict | None = None
     folder: Path | None = None
     seconds: float = 0.0
-    sums: dict[str, Any] = field(default_factory=dict)
 
     @property
     def material(self) -> Material:

@@ -15,8 +15,10 @@ from physim.fit.learn.coordinates import Coordinates
 from physim.fit.learn.runs import Runs
 from physim.parallel import ALONE, Ranks
 
-DAMPINGS = (0.0, 1e-3, 1e-1, 1e1)
+DAMPINGS = (0.0, 1e-2, 1.0, 1e2)
 """Multiples of the last damping that are tried at once."""
+LIGHTEST, HEAVIER = 1e-9, 1e4
+"""The least damping, and how much more is tried where all of them fail."""
 SIZE = 3.0
 """What a difference should change in the residuals on the average, in units of the noise."""
 CHORDS, WORTH = 4, 0.02
@@ -182,17 +184,19 @@ def gauss_newton(objective: Objective, search: Search) -> tuple[float, float]:
     search.curve = normal
     pull, now, taken = vectors @ (found.pull / lengths), found.square, 0
     for _ in range(CHORDS):
-        tried = [max(search.damping * m, 1e-9) for m in DAMPINGS]
+        tried = [max(search.damping * m, LIGHTEST) for m in DAMPINGS]
         points = torch.stack([bounded(normal + d * metric, pull, search.point, here.low) for d in tried])
         squares, pulls = objective.trials(points, found.slopes)
         best = int(squares.argmin())
         after = float(squares[best])
         if not after < now:
-            search.damping = min((1e3 if not taken else 10.0) * search.damping, 1e9)
-            break
+            search.damping = min(HEAVIER * search.damping, 1e9)
+            if taken:
+                break
+            continue  # a step that is held back more costs little
         taken += 1
         gained, now = 1.0 - after / now, after
-        search.point, search.damping = points[best], max(tried[best], 1e-7)
+        search.point, search.damping = points[best], max(tried[best], 1e-6)
         pull = vectors @ (pulls[best] / lengths)
         if gained < WORTH:
             break
