@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +18,8 @@ from physim.laws.tables import Test, table_stress
 PRIOR = 10.0
 """Standard deviation of a coefficient that the motion says nothing about, in units of the modulus."""
 POINTS = 41
+SHARES = (1.5, 1.0, 0.7, 0.5, 0.3)
+"""Of the strains that were seen: how far curves go, or less far where no test is possible."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def told_apart(covariance: Tensor) -> Tensor:
 def bands(
     material: Material, coordinates: Coefficients, point: Tensor, covariance: Tensor, strain: float
 ) -> list[Band]:
-    """Curves of tension and shear to 1.5 times the strains that were seen, with what is not known of them.
+    """Curves of tension and shear with what is not known of them, to 1.5 times the strains seen where the law allows.
 
     Args:
         material: with the learned law.
@@ -76,25 +80,29 @@ def bands(
         covariance: theirs, (k, k).
         strain: largest norm of the Hencky strain seen.
     """
-    found = []
+    if float(material.elastic.moduli(material.theta().detach()[:, : len(material.elastic.params)])[0]) == 0.0:
+        return []  # a fluid
     # Of uniaxial tension at constant volume |log lambda| sqrt(3/2) is the strain; of simple shear half the amount
     # times sqrt(2), for small ones.
-    edge = strain / 1.5**0.5
-    amount = 2.0**0.5 * strain
-    log_range = torch.linspace(-1.5 * edge, 1.5 * edge, POINTS, dtype=torch.float64)
-    sheared = torch.linspace(0.0, 1.5 * amount, POINTS, dtype=torch.float64)
-    kinds: list[tuple[Test, Tensor, tuple[float, float]]] = []
-    ends = torch.exp(torch.tensor([-edge, edge])).tolist()
-    if float(material.elastic.moduli(material.theta().detach()[:, : len(material.elastic.params)])[0]) > 0.0:
-        kinds = [("uniaxial", torch.exp(log_range), (ends[0], ends[1])), ("simple_shear", sheared, (0.0, amount))]
-    for test, stretch, seen in kinds:
-        theta = coordinates.theta(point[None]).requires_grad_()
-        try:
-            stress = table_stress(material, test, stretch, incompressible=False, theta=theta)
-        except FitError:
-            continue  # no free side exists so far out; the other curve is still told
-        rows = torch.stack([torch.autograd.grad(s, theta, retain_graph=True)[0][0] for s in stress])
-        slopes = torch.stack([coordinates.back(point, row) for row in rows])
-        sd = ((slopes @ covariance) * slopes).sum(dim=1).clamp(min=0.0).sqrt()
-        found.append(Band(test, stretch, stress.detach(), sd, seen))
+    edge, amount = strain / 1.5**0.5, 2.0**0.5 * strain
+    log_line = torch.linspace(-edge, edge, POINTS, dtype=torch.float64)
+    line = torch.linspace(0.0, amount, POINTS, dtype=torch.float64)
+    kinds: list[tuple[Test, Callable[[float], Tensor], tuple[float, float]]] = [
+        ("uniaxial", lambda share: torch.exp(share * log_line), (math.exp(-edge), math.exp(edge))),
+        ("simple_shear", lambda share: share * line, (0.0, amount)),
+    ]
+    found = []
+    for test, stretches, seen in kinds:
+        for share in SHARES:
+            theta = coordinates.theta(point[None]).requires_grad_()
+            stretch = stretches(share)
+            try:
+                stress = table_stress(material, test, stretch, incompressible=False, theta=theta)
+            except FitError:
+                continue  # so far out the law has no free side, and no test is possible
+            rows = torch.stack([torch.autograd.grad(s, theta, retain_graph=True)[0][0] for s in stress])
+            slopes = torch.stack([coordinates.back(point, row) for row in rows])
+            sd = ((slopes @ covariance) * slopes).sum(dim=1).clamp(min=0.0).sqrt()
+            found.append(Band(test, stretch, stress.detach(), sd, seen))
+            break
     return found
