@@ -191,7 +191,7 @@ def _noise(scene: Scene) -> float:
     bare = [t for t in scene.spec.tables.values() if t.scale == "none"]
     if not bare:
         return TABLE_NOISE
-    columns = [scene.tables[t.data].column(t.stress or scene.tables[t.data].columns[1]) for t in bare]
+    columns = [scene.tables[t.data].column(str(t.named(scene.tables[t.data].columns)[1])) for t in bare]
     return TABLE_NOISE * max(float(np.nanmax(np.abs(c))) for c in columns)
 
 
