@@ -66,7 +66,7 @@ def write(
     )
     data["valid"] = "within the range of `learned`; no damping"
     data["density"] = f"{material.rho0:.8g} kg/m^3"
-    values = {n: float(v) for n, v in material.values().items()}
+    values = {n: float(v.detach()) for n, v in material.values().items()}
     for part, law, network in zip(PARTS, laws, material.networks, strict=True):
         if law is None:
             continue
@@ -94,4 +94,4 @@ def _of(material: Material, name: str) -> str:
 def _quantity(value: float, unit: str) -> str | float:
     if unit == "rad":
         value, unit = math.degrees(value), "deg"
-    return f"{value:.8g} {unit}" if unit else float(f"{value:.8g}")
+    return f"{value:.8g} {unit}" if unit not in ("", "-") else float(f"{value:.8g}")
