@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hidden", type=int, default=48, help="units of neural_energy")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--every", type=int, default=5, help="substeps between observed states")
-    parser.add_argument("--seconds", type=float, help="budget of the published networks; the time of neural_energy")
+    parser.add_argument("--seconds", type=float, default=120.0, help="budget of the published networks")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results, and go on from those in it")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="material files of neural_energy, best seed")
     args = parser.parse_args(argv)
@@ -54,11 +54,9 @@ def _fill(table: list[dict[str, Any]], name: str, args: argparse.Namespace) -> N
                 continue
             observed = observed or motion(truth(name), args.every)
             print(f"{name}, {row}, seed {seed}", flush=True)
-            own = [r["cpu"] for r in table if (r["material"], r["row"]) == (name, "neural_energy")]
-            seconds = args.seconds or (statistics.median(own) if own else 120.0)
             began, busy = time.perf_counter(), time.process_time()
             found, material = train(
-                row, name, args.hidden, seed, observed, seconds=seconds, told=lambda s: print("  " + s, flush=True)
+                row, name, args.hidden, seed, observed, seconds=args.seconds, told=lambda s: print("  " + s, flush=True)
             )
             spent, busy = time.perf_counter() - began, time.process_time() - busy
             misses = errors(name, found, known)

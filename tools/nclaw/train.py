@@ -21,7 +21,8 @@ ROWS = ("analytic", "neural_energy", "neural_energy alone", "cann", "nclaw")
 WORDS = {
     "analytic": "the true law, its constants fitted",
     "neural_energy alone": "neural_energy without the linear start",
-    "nclaw": "the published networks, trained here for as long as neural_energy",
+    "cann": "non-negative terms, the linear start alone",
+    "nclaw": "the published networks, trained here with the published recipe for --seconds of processor time",
 }
 
 
@@ -83,16 +84,24 @@ def _elastic(row: str, name: str, hidden: int, seed: int, observed: Motion, told
         told(f"linear start: ridge {found.ridge:.0e}, misfit of runs left out {found.before:.3g} -> "
              f"{found.held_out:.3g}, shear {found.shear:.5g} Pa, bulk {found.bulk:.5g} Pa, "
              f"{len(found.unexcited)} of {len(found.sd)} coefficients not excited")  # fmt: skip
-    if row != "neural_energy":
-        _refine(material, observed, told)
+    else:
+        _refine(material, observed, told, lengths=LENGTHS[:2], most=250, rounds=4)
     return material
 
 
-def _refine(material: Material, observed: Motion, told: Callable[[str], None]) -> None:
+def _refine(
+    material: Material,
+    observed: Motion,
+    told: Callable[[str], None],
+    lengths: tuple[int, ...] = LENGTHS,
+    most: int = 1000,
+    rounds: int = 8,
+) -> None:
     from physim.fit.learn.refine import refine
     from physim.fit.learn.shooting import Shooting
 
     shooting = Shooting(cube().solver(material), observed)
-    for substeps in LENGTHS:
-        rounds = refine(shooting, length=substeps // observed.every, most=max(1, 1000 // substeps), rounds=8)
-        told(f"runs of {substeps} substeps: misfit {rounds[0].misfit:.4g} -> {rounds[-1].misfit:.4g}")
+    for substeps in lengths:
+        length = substeps // observed.every
+        done = refine(shooting, length=length, most=max(1, most // substeps), rounds=rounds)
+        told(f"runs of {substeps} substeps: misfit {done[0].misfit:.4g} -> {done[-1].misfit:.4g}")
