@@ -8,6 +8,7 @@ Gauss-Newton steps serve; columns of a Jacobian are worlds too.
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from physim.solvers.mpm.solver import SolverMPM
 
 CROWD = 400_000
 """Most particles in one launch; more worlds than that are run one batch after the other."""
+SIZES = 3
+"""Most solvers that are kept, each for a number of worlds: a Jacobian, what is left over of it, and trials."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,10 @@ class Shooting:
     def _of(self, worlds: int) -> SolverMPM:
         # Worlds that fail are told by NaN: a set of parameters that cannot be run is a step back, not an end.
         if worlds not in self._solvers:
-            self._solvers.clear()
+            if len(self._solvers) >= SIZES:
+                self._solvers.clear()
+                # Workspaces lie in cycles of references, and hundreds of megabytes each: nobody else frees them in time.
+                gc.collect()
             self._solvers[worlds] = self.solver.of_worlds(worlds, drop_failed=True)
         found = self._solvers[worlds]
         found.failures.clear()
