@@ -159,7 +159,7 @@ class Shooting:
         if worlds not in self._solvers:
             if len(self._solvers) >= SIZES:
                 self._solvers.clear()
-                # Workspaces lie in cycles of references, and hundreds of megabytes each: nobody else frees them in time.
+                # Workspaces are large, and lie in cycles of references: nobody else frees them in time.
                 gc.collect()
             self._solvers[worlds] = self.solver.of_worlds(worlds, drop_failed=True)
         found = self._solvers[worlds]
