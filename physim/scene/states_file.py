@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,8 @@ def read_states(path: Path, *, particles: int | None = None, dt: float | None = 
         step, every = float(words["dt"]), int(words["every"])
     except (KeyError, ValueError):
         raise InputError(f"{name}: dt and every are missing or no numbers.") from None
+    if not (0.0 < step < math.inf and every >= 1):
+        raise InputError(f"{name}: dt = {step:g} s and every = {every}; expected a dt above 0 and every at least 1.")
     _check(name, tensors, particles)
     if dt is not None and abs(step - dt) > 1e-6 * dt:
         raise InputError(
@@ -102,14 +105,19 @@ def read_states(path: Path, *, particles: int | None = None, dt: float | None = 
 
 
 def _check(name: str, tensors: dict[str, Tensor], particles: int | None) -> None:
-    """Raise `InputError` where tensors are missing, have other shapes, or hold what is no finite number."""
+    """Raise `InputError` where tensors are missing, have other shapes, or hold what no state can."""
     import torch
 
     missing = [n for n in (*SHAPES, "h", "t", "vol0") if n not in tensors]
     if missing:
         raise InputError(f"{name}: {', '.join(missing)} missing.")
+    for key, wanted in (("t", "frames"), ("vol0", "particles")):
+        if tensors[key].ndim != 1 or len(tensors[key]) == 0:
+            shape = tuple(tensors[key].shape)
+            raise InputError(f"{name}: {key} has shape {shape}, expected one number for each of the {wanted}.")
     frames, n = len(tensors["t"]), len(tensors["vol0"])
-    shapes = {**SHAPES, "h": tuple(tensors["h"].shape[2:3])}
+    # A law may have any number of components of history, none among them.
+    shapes = {**SHAPES, "h": (tensors["h"].shape[-1] if tensors["h"].ndim == 3 else 0,)}
     for key, tail in shapes.items():
         if tuple(tensors[key].shape) != (frames, n, *tail):
             raise InputError(f"{name}: {key} has shape {tuple(tensors[key].shape)}, expected {(frames, n, *tail)}.")
@@ -124,6 +132,12 @@ def _check(name: str, tensors: dict[str, Tensor], particles: int | None) -> None
         if len(bad):
             place = f"frame {int(bad[0][0])}" + (f", particle {int(bad[0][1])}" if bad.shape[1] > 1 else "")
             raise InputError(f"{name}: {key} holds what is no finite number, first in {place}.")
+    if not bool((tensors["vol0"] > 0).all()):
+        raise InputError(f"{name}: vol0 of particle {int((tensors['vol0'] <= 0).nonzero()[0])} is not above 0.")
+    turned = (torch.linalg.det(tensors["F"].double()) <= 0).nonzero()
+    if len(turned):
+        frame, particle = turned[0].tolist()
+        raise InputError(f"{name}: F of particle {particle} in frame {frame} is turned inside out (det F <= 0).")
 
 
 def _rows(tensors: dict[str, Any]) -> tuple[ParticleState, ...]:
