@@ -61,7 +61,7 @@ def measure(material: str, particles: int, threads: int, substeps: int, repeats:
         watch.stage = "forward"
         cube.forward(substeps)
         watch.stage, watch.spent, began = "forward, kept", 0.0, time.perf_counter()
-        with _going_back(watch):
+        with going_back(watch):
             cube.gradient(substeps)
         beside.append((time.perf_counter() - began - watch.spent) / substeps)
         watch.forget()
@@ -100,7 +100,7 @@ def measure(material: str, particles: int, threads: int, substeps: int, repeats:
     }
 
 
-class _going_back:
+class going_back:
     """Tells a stopwatch when the backward pass begins."""
 
     def __init__(self, watch: Any) -> None:

@@ -135,7 +135,7 @@ class Ours:
 
     def law(self, repeats: int) -> dict[str, float]:
         """Shortest times [s] per substep of the launches of the law, of a rollout and of both ways."""
-        from tools.bench.kernels import _going_back
+        from tools.bench.kernels import going_back
         from tools.bench.stopwatch import Stopwatch
 
         work = self._solver._workspace(self._state)
@@ -143,7 +143,7 @@ class Ours:
         watch = work.crew
         for _ in range(repeats):
             watch.stage = "forward"
-            with _going_back(watch):
+            with going_back(watch):
                 self.both()
         work.crew = crew
         spent = {"forward": 0.0, "backward": 0.0}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from physim.errors import FitError
-from physim.fit.learn.linear import _Layer
+from physim.fit.learn.linear import Layer
 from physim.laws.material import Material
 
 # Of coefficients in units of the modulus, and of raw parameters.
@@ -64,7 +64,7 @@ class Coefficients(Coordinates):
 
     def __init__(self, material: Material) -> None:
         self.material = material
-        layer = self._layer = _Layer(material)
+        layer = self._layer = Layer(material)
         self.names, self.scale = tuple(layer.names), layer.scale
         size = len(self.names)
         self._rest = layer.theta(torch.zeros(1, size, dtype=torch.float64))

@@ -69,7 +69,7 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
     Raises:
         FitError: every run fails, or the fit has no positive modulus.
     """
-    layer = _Layer(shooting.material)
+    layer = Layer(shooting.material)
     starts = shooting.motion.starts(length, most)
     left_out = starts[FOLD // 2 :: FOLD] if len(starts) >= FOLD else starts
     fitted = [s for s in starts if s not in left_out] or starts
@@ -103,7 +103,7 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
 
 
 def _solve(
-    here: list[Tensor], slopes: list[Tensor], q: Tensor, layer: _Layer
+    here: list[Tensor], slopes: list[Tensor], q: Tensor, layer: Layer
 ) -> tuple[Tensor, float, tuple[Tensor, Tensor]]:
     """New coefficients, the ridge that predicts the runs left out best, and (sd, share of the prior taken away)."""
     J, r = slopes[0], here[0]
@@ -126,7 +126,7 @@ def _solve(
     return p, ridge, (sd, told)
 
 
-class _Layer:
+class Layer:
     """The linear coefficients of a network, in units of the modulus.
 
     Attributes:

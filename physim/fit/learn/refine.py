@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from physim.errors import FitError
+from physim.fit.learn.coordinates import Parameters
 from physim.fit.learn.shooting import Shooting
 
 STEP = 3e-3
@@ -52,15 +52,13 @@ def refine(
     Raises:
         FitError: nothing is free, or the runs fail from the start.
     """
-    free = [p for p in shooting.material.parameters() if p.requires_grad]
-    if not free:
-        raise FitError("nothing of the material is free; call `material.free('network', 'E', ...)`.")
+    free = Parameters(shooting.material)
     starts = shooting.motion.starts(length, most)
-    z, damping, done = _read(free), 1e-2, []
+    z, damping, done = free.read(), 1e-2, []
     size = len(z)
     for _ in range(rounds):
         moved = torch.cat([z[None], z[None] + STEP * torch.eye(size, dtype=z.dtype)])
-        values = shooting.residuals(_rows(shooting, free, moved), starts, length)
+        values = shooting.residuals(free.theta(moved), starts, length)
         here = values[0]
         misfit = float(here.square().mean())
         if not math.isfinite(misfit):
@@ -72,7 +70,7 @@ def refine(
         spread = normal.diagonal().clamp(min=1e-9 * float(normal.diagonal().max()))
         tried = [damping * m for m in DAMPINGS]
         trials = torch.stack([z - torch.linalg.solve(normal + d * torch.diag(spread), pull) for d in tried])
-        found = shooting.residuals(_rows(shooting, free, trials), starts, length).square().mean(dim=1)
+        found = shooting.residuals(free.theta(trials), starts, length).square().mean(dim=1)
         found = torch.where(torch.isfinite(found), found, math.inf)
         best = int(found.argmin())
         better = float(found[best]) < misfit
@@ -85,27 +83,5 @@ def refine(
             told(done[-1])
         if (better and misfit - now < FLAT * misfit) or (not better and damping >= 1e6):
             break
-    _write(free, z)
+    free.write(z)
     return done
-
-
-def _read(free: Sequence[Tensor]) -> Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in free])
-
-
-def _write(free: Sequence[Tensor], z: Tensor) -> None:
-    at = 0
-    with torch.no_grad():
-        for p in free:
-            p.copy_(z[at : at + p.numel()].reshape(p.shape))
-            at += p.numel()
-
-
-def _rows(shooting: Shooting, free: Sequence[Tensor], points: Tensor) -> Tensor:
-    """Columns of theta at several points; the parameters are what they were."""
-    before, rows = _read(free), []
-    for z in points:
-        _write(free, z)
-        rows.append(shooting.material.theta().detach()[:1])
-    _write(free, before)
-    return torch.cat(rows)
