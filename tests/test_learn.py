@@ -10,6 +10,7 @@ import torch
 from physim.errors import FitError, InputError
 from physim.fit.learn.linear import linear_start
 from physim.fit.learn.refine import refine
+from physim.fit.learn.runs import Runs
 from physim.fit.learn.shooting import Motion, Shooting
 from physim.laws.material import Material
 from physim.laws.neural import cann, neural_energy
@@ -163,5 +164,7 @@ def test_what_is_refused(seen: Motion) -> None:
     assert moved.residuals(theta, [0], 12).shape[0] == 1
     with pytest.raises(InputError, match=r"changes its velocity at 0\.0101 s, within a run from 0\.008 s"):
         moved.residuals(theta, [0, 10], 4)
+    with pytest.raises(InputError, match=r"within a run from 0\.0096 s"):
+        Runs(moved, [0], 20, through=True).residuals(theta)
     with pytest.raises(InputError, match="linear start is for laws with weights"):
         linear_start(Shooting(block(TRUE), seen))

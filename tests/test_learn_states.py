@@ -12,7 +12,7 @@ from physim.fit.learn.coordinates import Coefficients, Parameters
 from physim.fit.learn.learn import Lesson, learn, learn_motion, shortened
 from physim.fit.learn.runs import Runs
 from physim.fit.learn.schedule import Schedule, make_stages
-from physim.fit.learn.search import Objective, Search, gauss_newton
+from physim.fit.learn.search import Objective, Search, bounded, gauss_newton
 from physim.fit.learn.shooting import Motion, Shooting
 from physim.fit.learn.together import Together
 from physim.laws.material import Material
@@ -73,8 +73,10 @@ def test_tracks_of_some_particles_are_compared_and_differentiated(seen: Motion) 
     square, count, slope = runs.gradient(theta[0])
     assert count == 54 and square == pytest.approx(float(runs.residuals(theta).square().sum()), rel=1e-9)
     assert torch.isfinite(slope).all() and float(slope.norm()) > 0.0
-    with pytest.raises(InputError, match="particles below 216"):
+    with pytest.raises(InputError, match="particles from 0 to 215"):
         Runs(Shooting(block(material), seen), [0], 6, observed=torch.tensor([216]))
+    with pytest.raises(InputError, match="particles from 0 to 215"):
+        Runs(Shooting(block(material), seen), [0], 6, observed=torch.tensor([-1, 4]))
 
 
 def test_a_round_of_gauss_newton_lowers_the_misfit_and_keeps_bounds(seen: Motion) -> None:
@@ -86,6 +88,20 @@ def test_a_round_of_gauss_newton_lowers_the_misfit_and_keeps_bounds(seen: Motion
     assert after < 0.05 * before
     assert bool((search.point >= coordinates.low).all())
     assert float(objective.misfits(search.point[None])[0]) == pytest.approx(after, rel=1e-9)
+
+
+def test_a_step_along_what_says_nothing_is_small_and_no_error() -> None:
+    g = torch.Generator().manual_seed(0)
+    J = torch.randn(20, 8, generator=g, dtype=torch.float64)  # twelve of twenty directions change nothing
+    pull = J @ torch.randn(8, generator=g, dtype=torch.float64)
+    point, low = torch.ones(20, dtype=torch.float64), torch.full((20,), -torch.inf, dtype=torch.float64)
+    low[:3] = 0.0
+    found = bounded(J @ J.T, pull, point, low)
+    assert bool((found >= low).all()) and float((found - point).norm()) < 10.0
+    free = low.clone()
+    free[0] = -1e9
+    step = bounded(J @ J.T, pull, point, free) - point
+    assert torch.allclose(J.T @ step, -torch.linalg.lstsq(J, pull[:, None]).solution[:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("through", [False, True])
@@ -145,6 +161,11 @@ def test_tracks_of_a_few_particles_teach_from_the_known_start(seen: Motion) -> N
     material = fresh()
     found = learn_motion(block(material), seen, observed=20, schedule=schedule)
     assert found.held_out < 0.1 * found.first
+    # What nobody observed is not judged by either.
+    start = fresh()
+    some = torch.linspace(0, 215, 20).round().long()
+    runs = Runs(Shooting(block(start), seen), [0], 12, observed=some)
+    assert found.first == pytest.approx(float(runs.residuals(start.theta().detach()).square().mean().sqrt()), rel=1e-9)
     with pytest.raises(InputError, match="expected 1 to 216 particles, got 300"):
         learn_motion(block(material), seen, observed=300, frames=5)
 

@@ -147,6 +147,11 @@ def shortened(motion: Motion, frames: int) -> Motion:
     return replace(motion, states=motion.states[:frames])
 
 
+def last_taught(motion: Motion, held_out: float) -> int:
+    """The last state that is learned from, where a share of the motion is held out."""
+    return max(1, motion.intervals - round(held_out * motion.intervals))
+
+
 class _Learner:
     def __init__(
         self,
@@ -165,17 +170,13 @@ class _Learner:
         self.schedule, self.ranks, self.store, self.key, self.listen = schedule, ranks, store, key, listen
         self.tracks = any(one.observed is not None for one in taught)
         self.lessons = taught
-        self.cuts = [self._cut(one.motion) for one in taught]
+        self.cuts = [last_taught(one.motion, schedule.held_out) for one in taught]
         motions = [replace(o.motion, states=o.motion.states[: c + 1]) for o, c in zip(taught, self.cuts, strict=True)]
         self.shootings = [Shooting(o.solver, m, o.material) for o, m in zip(taught, motions, strict=True)]
         self.material = self.shootings[0].material
         self.stages = make_stages(schedule, motions, tracks=self.tracks)
         self.coordinates = self._coordinates()
         self.names, self.held = self._held(lessons)
-
-    def _cut(self, motion: Motion) -> int:
-        """The last state that is learned from."""
-        return max(1, motion.intervals - round(self.schedule.held_out * motion.intervals))
 
     def _held(self, lessons: Sequence[Lesson]) -> tuple[list[str], list[Runs]]:
         """Predictions of what is held out: the ends of motions, and trajectories of which nothing is learned."""
@@ -292,7 +293,8 @@ class _Learner:
 
     def _judge(self, point: Tensor) -> float:
         """Mean squared residual of what is held out; of the whole motion where nothing is."""
-        runs = self.held or [Runs(s, [0], s.motion.intervals) for s in self.shootings]
+        pairs = zip(self.lessons, self.shootings, strict=True)
+        runs = self.held or [Runs(s, [0], s.motion.intervals, observed=o.observed) for o, s in pairs]
         return float(Objective(self.coordinates, runs, self.ranks).misfits(point[None])[0])
 
     def _round(self, position: dict[str, Any], search: Search, judged: Objective | None) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from physim.errors import InputError
-from physim.fit.learn.shooting import CROWD, Shooting, _stacked
+from physim.fit.learn.shooting import CROWD, Shooting, stacked, strain_of
 from physim.sim.rollout import rollout
 from physim.sim.state import Control, ParticleState
 from physim.sim.trajectory import RolloutFailure
@@ -38,8 +38,9 @@ class Runs:
     ) -> None:
         self.shooting, self.starts, self.length, self.observed = shooting, list(starts), length, observed
         self.through = through or observed is not None
-        if observed is not None and (len(observed) == 0 or int(observed.max()) >= shooting.motion.states[0].x.shape[0]):
-            raise InputError(f"observed: expected particles below {shooting.motion.states[0].x.shape[0]}.")
+        n = shooting.motion.states[0].x.shape[0]
+        if observed is not None and not (len(observed) and 0 <= int(observed.min()) and int(observed.max()) < n):
+            raise InputError(f"observed: expected particles from 0 to {n - 1}.")
 
     @property
     def substeps(self) -> int:
@@ -79,7 +80,9 @@ class Runs:
         """
         motion, shooting = self.shooting.motion, self.shooting
         solver = shooting.solver.of_worlds(len(self.starts)) if len(self.starts) > 1 else shooting.solver
-        begin = _stacked([motion.states[s] for s in self.starts], 1)
+        if len(self.starts) > 1:  # a single run is parted where a collider changes
+            shooting.check_steady(self.starts, self.length)
+        begin = stacked([motion.states[s] for s in self.starts], 1)
         leaf = theta.detach().reshape(1, -1).clone().requires_grad_()
         every = motion.every if self.through else self.substeps
         totals: list[tuple[int, Tensor]] = []
@@ -106,18 +109,18 @@ class Runs:
         parts = [state.x]
         if self.shooting.motion.velocity_noise is not None:
             parts.append(state.v)
-        if getattr(self.shooting.motion, "strain_noise", None) is not None:
-            parts.append(_strain(state.F))
+        if self.shooting.motion.strain_noise is not None:
+            parts.append(strain_of(state.F))
         return parts
 
     def _wanted(self, after: int) -> list[Tensor]:
         """What was observed of it after some intervals, in double precision, and the noise."""
         states = [self.shooting.motion.states[s + after] for s in self.starts]
-        return [p.double() for p in self._compared(_stacked(states, 1))]
+        return [p.double() for p in self._compared(stacked(states, 1))]
 
     def _noise(self, i: int) -> float:
         motion = self.shooting.motion
-        kinds = [motion.position_noise, motion.velocity_noise, getattr(motion, "strain_noise", None)]
+        kinds = [motion.position_noise, motion.velocity_noise, motion.strain_noise]
         return [k for k in kinds if k is not None][i]
 
     def _squares(self, now: Tensor, i: int, after: int) -> tuple[int, Tensor]:
@@ -126,12 +129,13 @@ class Runs:
 
     def _on_the_way(self, thetas: Tensor) -> Tensor:
         motion, shooting, sets = self.shooting.motion, self.shooting, len(thetas)
-        solver = shooting._of(sets * len(self.starts))
-        state = _stacked([motion.states[s] for s in self.starts], sets)
+        solver = shooting.of_worlds(sets * len(self.starts))
+        state = stacked([motion.states[s] for s in self.starts], sets)
         rows, found = thetas.repeat_interleave(len(self.starts), dim=0), []
         with torch.no_grad(), shooting.material.held(rows):
             for k in range(1, self.length + 1):
-                control = shooting._control([motion.states[s + k - 1].t for s in self.starts], sets)
+                shooting.check_steady([s + k - 1 for s in self.starts], 1)
+                control = shooting.control([motion.states[s + k - 1].t for s in self.starts], sets)
                 try:
                     state = solver.advance(state, control, motion.dt, motion.every)
                 except RolloutFailure:  # of all sets of parameters
@@ -154,9 +158,4 @@ class Runs:
         if len(self.starts) == 1:
             return None
         times = [self.shooting.motion.states[s].t for s in self.starts]
-        return lambda t: self.shooting._control([at + (t - t0) for at in times], 1)
-
-
-def _strain(F: Tensor) -> Tensor:
-    """F F^T/2, which does not know how the body was turned before it was observed."""
-    return 0.5 * (F @ F.mT)
+        return lambda t: self.shooting.control([at + (t - t0) for at in times], 1)

@@ -27,6 +27,8 @@ FEW = 4
 """About as many runs of a trajectory tell how large differences should be."""
 LEAST = 1e-9
 """Of the largest curvature: the least that a direction is given."""
+ROUNDING = 1e-14
+"""Of the largest curvature: what is left of none where that and the damping vanish in rounding."""
 
 
 @dataclass
@@ -209,8 +211,13 @@ def bounded(normal: Tensor, pull: Tensor, point: Tensor, low: Tensor) -> Tensor:
         return point - torch.linalg.solve(normal, pull)
     from scipy.optimize import lsq_linear
 
-    root = torch.linalg.cholesky(normal)
+    root, failed = torch.linalg.cholesky_ex(normal)
     wanted = torch.linalg.solve_triangular(root, -pull[:, None], upper=False)[:, 0]
+    if int(failed):
+        # Rounding leaves nothing of what some directions do.
+        values, axes = torch.linalg.eigh(normal)
+        size = values.clamp(min=ROUNDING * float(values.max())).sqrt()
+        root, wanted = axes * size, -(axes.T @ pull) / size
     least = torch.minimum(low - point, torch.zeros_like(point))
     free = torch.where(torch.isfinite(least), least - 1e-12, least)
     step = lsq_linear(root.T.numpy(), wanted.numpy(), (free.numpy(), math.inf), method="bvls").x

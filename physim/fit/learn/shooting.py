@@ -126,18 +126,12 @@ class Shooting:
 
     def _some(self, thetas: Tensor, starts: Sequence[int], length: int) -> Tensor:
         motion, sets = self.motion, len(thetas)
-        solver = self._of(sets * len(starts))
-        begin = _stacked([motion.states[s] for s in starts], sets)
-        control = self._control([motion.states[s].t for s in starts], sets)
+        solver = self.of_worlds(sets * len(starts))
+        begin = stacked([motion.states[s] for s in starts], sets)
+        control = self.control([motion.states[s].t for s in starts], sets)
         rows = thetas.repeat_interleave(len(starts), dim=0)
         substeps = length * motion.every
-        for s in starts:
-            t, change = motion.states[s].t, solver.model.next_change(motion.states[s].t)
-            if change < t + (substeps - 0.5) * motion.dt:
-                raise InputError(
-                    f"a collider changes its velocity at {change:g} s, within a run from {t:g} s: runs take constant "
-                    "ones. Use shorter runs, or a motion that begins after the change."
-                )
+        self.check_steady(starts, length)
         self.spent += substeps * begin.x.shape[0]
         with torch.no_grad(), self.material.held(rows):
             end = solver.advance(begin, control, motion.dt, substeps)
@@ -146,7 +140,7 @@ class Shooting:
         if motion.velocity_noise is not None:
             found.append(self._scaled(end.v, [w.v for w in wanted], motion.velocity_noise, sets))
         if motion.strain_noise is not None:
-            found.append(self._scaled(_strain(end.F), [_strain(w.F) for w in wanted], motion.strain_noise, sets))
+            found.append(self._scaled(strain_of(end.F), [strain_of(w.F) for w in wanted], motion.strain_noise, sets))
         return torch.cat(found, dim=1)
 
     @staticmethod
@@ -154,7 +148,19 @@ class Shooting:
         target = torch.cat(list(wanted)).double().reshape(1, -1)
         return (now.double().reshape(sets, -1) - target) / noise
 
-    def _of(self, worlds: int) -> SolverMPM:
+    def check_steady(self, starts: Sequence[int], length: int) -> None:
+        """Raise `InputError` where a collider changes its velocity within a run of `length` intervals."""
+        motion = self.motion
+        for s in starts:
+            t, change = motion.states[s].t, self.solver.model.next_change(motion.states[s].t)
+            if change < t + (length * motion.every - 0.5) * motion.dt:
+                raise InputError(
+                    f"a collider changes its velocity at {change:g} s, within a run from {t:g} s: runs take constant "
+                    "ones. Use shorter runs, states at that time, or a motion that begins after the change."
+                )
+
+    def of_worlds(self, worlds: int) -> SolverMPM:
+        """The solver of so many worlds, without failures yet; the last few are kept."""
         # Worlds that fail are told by NaN: a set of parameters that cannot be run is a step back, not an end.
         if worlds not in self._solvers:
             if len(self._solvers) >= SIZES:
@@ -166,7 +172,8 @@ class Shooting:
         found.failures.clear()
         return found
 
-    def _control(self, times: Sequence[float], sets: int) -> Control:
+    def control(self, times: Sequence[float], sets: int) -> Control:
+        """Poses of the colliders at some times [s], one world each, `sets` times over."""
         each = [self.solver.model.control_at(t) for t in times]
         fields = {
             f.name: torch.stack([getattr(c, f.name) for c in each]).repeat(sets, *(1,) * getattr(each[0], f.name).ndim)
@@ -176,13 +183,13 @@ class Shooting:
         return dataclasses.replace(each[0], **fields)
 
 
-def _strain(F: Tensor) -> Tensor:
+def strain_of(F: Tensor) -> Tensor:
     """F F^T/2, which does not know how the body was turned before it was observed."""
     F = F.double()
     return 0.5 * (F @ F.mT)
 
 
-def _stacked(states: Sequence[ParticleState], sets: int) -> ParticleState:
+def stacked(states: Sequence[ParticleState], sets: int) -> ParticleState:
     """The states as worlds, `sets` times over."""
     fields = {n: torch.cat([getattr(s, n) for s in states]) for n in ("x", "v", "C", "F", "h")}
     return ParticleState(**{n: t.repeat(sets, *(1,) * (t.ndim - 1)) for n, t in fields.items()}, t=states[0].t)
