@@ -13,13 +13,15 @@ from physim.errors import FitError, InputError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.learn.lessons import make_task
 from physim.fit.learn.outcome import unexcited_sentence
-from physim.fit.learn.scene import learn_scene, learns
+from physim.fit.learn.scene import learn_scene, learns, untouched
 from physim.fit.run import fit_scene
+from physim.laws.neural import neural_energy
 from physim.scene.loader import load_scene
 from physim.scene.materials import read_material_file
 from physim.scene.problems import SceneError
 from physim.scene.run import run_scene
 from physim.scene.states_file import STATES, read_states, write_states
+from physim.scene.weights_file import write_weights
 
 SCENE = """
 title: a block falls
@@ -100,6 +102,21 @@ def test_states_that_do_not_fit_are_refused_in_words(made: Path, tmp_path: Path)
     save_file(tensors, tmp_path / "times.safetensors", metadata=words | {"every": "5"})
     with pytest.raises(InputError, match="not 5 substeps of"):
         read_states(tmp_path / "times.safetensors")
+    inside_out = tensors["F"].clone()
+    inside_out[2, 5] *= -1.0
+    for changed, told in (
+        ({"t": torch.tensor(0.0)}, r"t has shape \(\), expected one number for each of the frames"),
+        ({"vol0": tensors["vol0"][:, None]}, "expected one number for each of the particles"),
+        ({"h": tensors["v"][:, :, 0]}, r"h has shape \(21, 96\), expected \(21, 96, 0\)"),
+        ({"vol0": -tensors["vol0"]}, "vol0 of particle 0 is not above 0"),
+        ({"F": inside_out}, "F of particle 5 in frame 2 is turned inside out"),
+    ):
+        save_file({k: v.contiguous() for k, v in (tensors | changed).items()}, tmp_path / "bad.safetensors", words)
+        with pytest.raises(InputError, match=told):
+            read_states(tmp_path / "bad.safetensors")
+    save_file(tensors, tmp_path / "back.safetensors", metadata=words | {"dt": "-0.0003", "every": "-4"})
+    with pytest.raises(InputError, match="expected a dt above 0"):
+        read_states(tmp_path / "back.safetensors")
 
 
 def test_a_scene_is_fitted_from_its_file_to_a_material_and_goes_on_where_it_was(made: Path, tmp_path: Path) -> None:
@@ -113,6 +130,7 @@ def test_a_scene_is_fitted_from_its_file_to_a_material_and_goes_on_where_it_was(
     learned = spec.learned
     assert spec.network is not None and learned is not None and learned.reach is not None
     assert 0.0 < learned.reach.strain < 1.0 and learned.scene == "learn" and learned.seed == 1
+    assert learned.errors["drop_position"].endswith("m after 0.0048 s held out")
     assert learned.checks["rest_state"] == 0.0 and "verdict" in learned.checks and learned.errors
     assert spec.values["E"] == pytest.approx(80e3, rel=0.1)
     told = json.loads((folder / "result.json").read_text())
@@ -146,6 +164,8 @@ def test_states_may_be_those_of_a_shipped_scene_or_of_a_file_typed_in(made: Path
     assert task.lessons[0].observed is not None and len(task.lessons[0].observed) == 20
     task = make_task(load_scene("learn_jelly", ["states.throw.every=20"]))
     assert task.lessons[0].motion.intervals == 10 and task.sources == ["throw (a run of nclaw_jelly)"]
+    with pytest.raises(SceneError, match=r"this scene says dt = 0\.0001 s"):
+        make_task(load_scene("learn_jelly", ["states.throw.every=20", "time.dt=0.1 ms"]))
     with pytest.raises(InputError, match="Did you mean 'drop'"):
         load_scene(made / "own.yaml", data=[f"dorp={made / STATES}"])
 
@@ -174,6 +194,29 @@ def test_states_of_another_body_are_refused(made: Path) -> None:
         make_task(scene)
     with pytest.raises(SceneError, match="96 particles, and the bodies of the scene have 144"):
         make_task(load_scene(made / "learn.yaml", ["bodies.block.counts=[6, 6, 4]"]))
+
+
+def test_weights_from_a_file_have_no_seed_and_held_out_states_teach_no_strains(made: Path) -> None:
+    law = neural_energy(hidden=4)
+    assert law.network is not None
+    write_weights(made / "gel.safetensors", law.network.make(seed=3))
+    read = NETWORK.replace("{hidden: 4, seed: 1}", "gel.safetensors")
+    written(made, "read.yaml", read, STATE + "fit: {learn: {start: none, method: none}}\n")
+    result = learn_scene(made / "read.yaml", out=None, quiet=True)
+    assert result.about.seed is None and result.about.strain is not None
+    states = result.task.lessons[0].motion.states
+    taught = torch.cat([torch.linalg.svdvals(s.F.double()).log().norm(dim=1) for s in states[:17]])
+    later = torch.cat([torch.linalg.svdvals(s.F.double()).log().norm(dim=1) for s in states])
+    assert result.about.strain <= float(taught.max()) < float(later.max())
+    assert result.about.strain == pytest.approx(float(taught.quantile(0.999)), rel=1e-2)
+
+
+def test_weights_that_were_left_alone_are_told(made: Path) -> None:
+    viscous = "network: {hidden: 4}, viscous: {law: neural_viscous, viscosity: 1 Pa s, network: {hidden: 2}}}"
+    written(made, "gum.yaml", NETWORK.replace("network: {hidden: 4, seed: 1}}", viscous), STATE + LEARN)
+    (told,) = untouched(make_task(load_scene(made / "gum.yaml")))
+    assert told.startswith("The weights of the viscous law are as they were") and "method: adam" in told
+    assert untouched(make_task(load_scene(made / "learn.yaml"))) == []
 
 
 def test_what_the_motion_does_not_tell_is_one_sentence() -> None:

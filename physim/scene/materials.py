@@ -67,6 +67,11 @@ class MaterialSpec:
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     learned: LearnedSpec | None = None
 
+    @property
+    def learnable(self) -> bool:
+        """Whether any of its laws has weights."""
+        return self.network is not None or bool(self.networks)
+
     def network_of(self, path: str) -> NetworkSpec | None:
         """The weights at `network`, `viscous.network` or `inelastic.network`, if there are any."""
         part = path.rpartition(".")[0]

@@ -293,7 +293,7 @@ def _learn(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findin
             known(findings, ("states", name, "scene"), "shipped scene", part.scene, shipped_names(SCENES))
         if part.recording is not None:
             known(findings, ("states", name, "recording"), "recording", part.recording, spec.recordings)
-    learnable = [n for n, m in materials.items() if m.network is not None or m.networks]
+    learnable = [n for n, m in materials.items() if m.learnable]
     name = spec.fit.learn.material
     if name is not None:
         if known(findings, ("fit", "learn", "material"), "material", name, spec.materials) and name not in learnable:

@@ -64,7 +64,7 @@ def make_task(scene: Scene, *, device: str = "cpu") -> Task:
         SceneError, StabilityError: the scene cannot be built.
     """
     part = learn_part(scene)
-    name = part.material or next(iter(learnable(scene)))
+    name = part.material or next(n for n, m in scene.materials.items() if m.learnable)
     lessons = [_lesson(scene, name, key, states, device) for key, states in scene.spec.states.items()]
     given = part.model_dump(exclude={"material", "rounds"})
     defaults = Schedule(**given)
@@ -74,11 +74,6 @@ def make_task(scene: Scene, *, device: str = "cpu") -> Task:
     material.free(*free_names(material))
     sources = [_source(key, states) for key, states in scene.spec.states.items()]
     return Task(name, material, lessons, Schedule(**{**given, "rounds": rounds}), sources)
-
-
-def learnable(scene: Scene) -> list[str]:
-    """Materials with weights of their own."""
-    return [n for n, m in scene.materials.items() if m.network is not None or m.networks]
 
 
 def free_names(material: Material) -> list[str]:
@@ -116,6 +111,11 @@ def _states(built: Built, part: StatesPart) -> States:
         found = made_states(part.scene)
         if len(found.vol0) != len(built.x0):
             raise InputError(f"'{part.scene}' has {len(found.vol0)} particles, and this scene {len(built.x0)}.")
+        if isinstance(step, float) and abs(found.dt - step) > 1e-6 * step:
+            raise InputError(
+                f"'{part.scene}' runs with dt = {found.dt:g} s, and this scene says dt = {step:g} s; runs are compared "
+                "substep for substep. Write `dt: auto`, which takes that of the states."
+            )
     off = (found.vol0.double() / built.model.vol0.detach().cpu().double() - 1.0).abs().max()
     if float(off) > 1e-3:
         raise InputError(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from physim import __version__
 from physim.fit.learn.band import Band
-from physim.fit.learn.learn import Learned
+from physim.fit.learn.learn import Learned, last_taught
 from physim.fit.learn.lessons import Task
 from physim.fit.material_file import dump, quantity
 from physim.laws.material import Material
@@ -174,7 +174,7 @@ def about_law(
         source=f"{', '.join(task.sources)}, {sum(len(o.motion.states) for o in task.lessons)} states",
         scene=scene.name,
         version=__version__ if commit is None else f"{__version__} ({commit})",
-        seed=scene.document.data["materials"][task.name].get("network", {}).get("seed", 0) if network else None,
+        seed=None if network is None else network.seed,
         errors=errors,
         checks=checks,
     )
@@ -189,7 +189,7 @@ def visited_strains(task: Task) -> tuple[float | None, tuple[float, float] | Non
     for one in task.lessons:
         if one.holdout or one.observed is not None:
             continue
-        for state in one.motion.states:
+        for state in one.motion.states[: last_taught(one.motion, task.schedule.held_out) + 1]:
             F = state.F[_rows(one)].double()
             logs = 0.5 * torch.linalg.eigvalsh(F @ F.mT).clamp(min=1e-12).log()
             strains.append(logs.norm(dim=1))

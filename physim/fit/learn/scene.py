@@ -16,7 +16,7 @@ from physim.fit.learn.band import Band, bands, covariance, told_apart
 from physim.fit.learn.coordinates import Coefficients
 from physim.fit.learn.learn import Learned, learn
 from physim.fit.learn.lessons import Task, learn_part, make_task
-from physim.fit.learn.outcome import LearnResult, about_law, position_errors, visited_strains
+from physim.fit.learn.outcome import PARTS, LearnResult, about_law, position_errors, visited_strains
 from physim.fit.learn.progress import LearnBar
 from physim.fit.learn.report import write_report
 from physim.fit.run import CHECKPOINTS, LOG, result_folder
@@ -110,15 +110,13 @@ def conclude(scene: Scene, task: Task, learned: Learned, notes: Sequence[str] = 
         unexcited = tuple(n for n, s in zip(learned.coordinates.names, sure.tolist(), strict=True) if not s)
         if not task.material.elastic.fibre:
             found = bands(task.material, learned.coordinates, learned.point, matrix, said.strain)
+        told += untouched(task)
     theta = learned.coordinates.theta(learned.point[None])[0]
-    over_time = {}
+    over_time, errors = {}, {}
     for name, runs in zip(learned.names, learned.held, strict=True):
-        states = runs.shooting.motion.states[runs.starts[0] + 1 : runs.starts[0] + runs.length + 1]
-        over_time[name] = [s.t for s in states], position_errors(runs, theta)
-    errors = {
-        f"{name}_position": f"{rms[-1]:.3g} m, {times[-1] - times[0]:.3g} s held out"
-        for name, (times, rms) in over_time.items()
-    }
+        states = runs.shooting.motion.states[runs.starts[0] : runs.starts[0] + runs.length + 1]
+        over_time[name] = [s.t for s in states[1:]], position_errors(runs, theta)
+        errors[f"{name}_position"] = f"{over_time[name][1][-1]:.3g} m after {states[-1].t - states[0].t:.3g} s held out"
     checks = figures(task.material, said)
     about = about_law(scene, task, learned, checks, errors, commit=_commit())
     return LearnResult(
@@ -134,6 +132,17 @@ def conclude(scene: Scene, task: Task, learned: Learned, notes: Sequence[str] = 
         notes=tuple(told),
         verdict=_verdict(scene, task),
     )
+
+
+def untouched(task: Task) -> list[str]:
+    """A sentence about weights that no coefficient of the elastic law moves."""
+    kinds = [kind for kind, one in zip(PARTS, task.material.networks, strict=True) if one is not None and kind != "law"]
+    if not kinds:
+        return []
+    return [
+        f"The weights of the {' and the '.join(kinds)} law are as they were: only those of the elastic law were moved. "
+        "Use `method: adam`, which moves all."
+    ]
 
 
 def _verdict(scene: Scene, task: Task) -> Verdict | None:
