@@ -180,6 +180,7 @@ def test_states_may_be_those_of_a_shipped_scene_or_of_a_file_typed_in(made: Path
         (NETWORK, STATE.replace("1 um", "1 um/s") + LEARN, "expected a length"),
         (NETWORK, "states: {drop: {scene: jelly_dorp}}\n" + LEARN, "Did you mean 'jelly_drop'"),
         (NETWORK, STATE + "fit: {learn: {}, parameters: {materials.gel.E: {}}}", "stands alone"),
+        (NETWORK, STATE + "fit: {learn: {}, method: adam}", "leave `method` out, or give it under `learn`"),
         (NETWORK, STATE.replace("noise", "role: holdout, noise") + LEARN, "all are held out"),
     ],
 )

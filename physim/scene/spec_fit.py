@@ -124,8 +124,10 @@ class FitPart(Part):
     def _some(self) -> FitPart:
         if not self.parameters and self.learn is None:
             raise fail("there is nothing to fit; name at least one parameter, such as materials.beam.E")
-        if self.learn is not None and (self.parameters or self.stages or self.assumed):
-            raise fail("`learn` takes a law from states, and stands alone; leave parameters, stages and assumed out")
+        others = sorted(self.model_fields_set - {"learn"})
+        if self.learn is not None and others:
+            told = ", ".join(f"`{name}`" for name in others)
+            raise fail(f"`learn` takes a law from states, and stands alone; leave {told} out, or give it under `learn`")
         for name in {n for s in self.stages for n in s.parameters}:
             if name not in self.parameters:
                 raise fail(f"a stage names '{name}', which is not among the fitted parameters")
