@@ -17,6 +17,7 @@ from physim.fit.learn.band import Band
 from physim.fit.learn.learn import Learned, last_taught
 from physim.fit.learn.lessons import Task
 from physim.fit.material_file import dump, quantity
+from physim.fit.training import strain_and_volume
 from physim.laws.material import Material
 from physim.scene.expectation import Verdict
 from physim.scene.learned import LearnedSpec
@@ -190,10 +191,9 @@ def visited_strains(task: Task) -> tuple[float | None, tuple[float, float] | Non
         if one.holdout or one.observed is not None:
             continue
         for state in one.motion.states[: last_taught(one.motion, task.schedule.held_out) + 1]:
-            F = state.F[_rows(one)].double()
-            logs = 0.5 * torch.linalg.eigvalsh(F @ F.mT).clamp(min=1e-12).log()
-            strains.append(logs.norm(dim=1))
-            volumes.append(logs.sum(dim=1).exp())
+            strain, volume = strain_and_volume(state.F[_rows(one)])
+            strains.append(strain)
+            volumes.append(volume)
     if not strains:
         return None, None  # tracks tell no strains
     strain, volume = torch.cat(strains).sort().values, torch.cat(volumes).sort().values
