@@ -149,6 +149,10 @@ def test_what_is_refused(seen: Motion) -> None:
     shooting = Shooting(block(learnt()), seen)
     with pytest.raises(FitError, match="nothing of the material is free"):
         refine(shooting, length=1)
+    wild = learnt()
+    wild.set(E=1e13)
+    with pytest.raises(FitError, match="a run of the linear start fails"):
+        linear_start(Shooting(block(wild), seen), most=4)
     with pytest.raises(InputError, match="do not fit into a motion of 30"):
         seen.starts(31, 5)
     with pytest.raises(InputError, match="at least two states"):

@@ -55,10 +55,7 @@ class Runs:
     def residuals(self, thetas: Tensor) -> Tensor:
         """Differences in units of the noise for rows of theta, (r, m); NaN where a run failed."""
         if not self.through:
-            try:
-                return self.shooting.residuals(thetas, self.starts, self.length)
-            except RolloutFailure:  # of all sets of parameters
-                return thetas.new_full((len(thetas), sum(p.numel() for p in self._wanted(self.length))), math.nan)
+            return self.shooting.residuals(thetas, self.starts, self.length)
         each = self.shooting.motion.states[0].x.shape[0] * len(self.starts)
         rows = max(1, CROWD // each)
         return torch.cat([self._on_the_way(thetas[i : i + rows]) for i in range(0, len(thetas), rows)])

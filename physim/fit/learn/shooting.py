@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from physim.checks import check_shape
 from physim.errors import InputError
 from physim.sim.state import Control, ParticleState
+from physim.sim.trajectory import RolloutFailure
 from physim.solvers.mpm.solver import SolverMPM
 
 CROWD = 400_000
@@ -133,9 +135,14 @@ class Shooting:
         substeps = length * motion.every
         self.check_steady(starts, length)
         self.spent += substeps * begin.x.shape[0]
-        with torch.no_grad(), self.material.held(rows):
-            end = solver.advance(begin, control, motion.dt, substeps)
         wanted = [motion.states[s + length] for s in starts]
+        try:
+            with torch.no_grad(), self.material.held(rows):
+                end = solver.advance(begin, control, motion.dt, substeps)
+        except RolloutFailure:  # of all sets of parameters
+            noises = {"x": motion.position_noise, "v": motion.velocity_noise, "F": motion.strain_noise}
+            compared = [n for n, noise in noises.items() if noise is not None]
+            return thetas.new_full((sets, sum(getattr(w, n).numel() for w in wanted for n in compared)), math.nan)
         found = [self._scaled(end.x, [w.x for w in wanted], motion.position_noise, sets)]
         if motion.velocity_noise is not None:
             found.append(self._scaled(end.v, [w.v for w in wanted], motion.velocity_noise, sets))
