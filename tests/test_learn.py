@@ -153,6 +153,13 @@ def test_what_is_refused(seen: Motion) -> None:
     wild.set(E=1e13)
     with pytest.raises(FitError, match="a run of the linear start fails"):
         linear_start(Shooting(block(wild), seen), most=4)
+    rest = seen.states[0].replace(
+        **{n: 0.0 * getattr(seen.states[0], n) for n in "vC"},
+        F=torch.eye(3).to(seen.states[0].F).expand(216, 3, 3).contiguous(),
+    )
+    still = Motion((rest,) * 6, DT, 4, 1e-6)
+    with pytest.raises(FitError, match="the motion says nothing about shear, volume"):
+        linear_start(Shooting(block(learnt()), still))
     with pytest.raises(InputError, match="do not fit into a motion of 30"):
         seen.starts(31, 5)
     with pytest.raises(InputError, match="at least two states"):

@@ -67,7 +67,7 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
         rounds: Gauss-Newton rounds; one is exact for runs of one substep.
 
     Raises:
-        FitError: every run fails, or the fit has no positive modulus.
+        FitError: a run fails, the motion tells too little, or the fit has no positive modulus.
     """
     layer = Layer(shooting.material)
     starts = shooting.motion.starts(length, most)
@@ -110,13 +110,24 @@ def _solve(
     normal, pull = J @ J.T, J @ (r - q @ J)  # of the residual r + (p - q) J at p = 0
     size = float(normal.diagonal().mean())
     held = layer.held.to(q)
+    mute = [
+        n for n, says, back in zip(layer.names, normal.diagonal() > 0.0, layer.held, strict=True) if not (says or back)
+    ]
+    if mute:
+        raise FitError(f"the motion says nothing about {', '.join(mute)}: use one that deforms the body.")
     best: tuple[float, float, Tensor] | None = None
     for ridge in RIDGES:
-        p = layer.bounded(normal + ridge * size * torch.diag(held), -pull)
+        try:
+            p = layer.bounded(normal + ridge * size * torch.diag(held), -pull)
+        except torch.linalg.LinAlgError:
+            continue  # held back too little to be told apart
         miss = _rms(here[1] + (p - q) @ slopes[1])
         if best is None or miss < best[0]:
             best = miss, ridge, p
-    assert best is not None
+    if best is None:
+        raise FitError(
+            "the motion does not tell the coefficients apart: use more runs, or one that deforms the body more."
+        )
     _, ridge, p = best
     variance = float((r + (p - q) @ J).square().mean())
     inverse = torch.linalg.inv(normal + ridge * size * torch.diag(held.clamp(min=1e-12)))
