@@ -117,10 +117,9 @@ def _solve(
         raise FitError(f"the motion says nothing about {', '.join(mute)}: use one that deforms the body.")
     best: tuple[float, float, Tensor] | None = None
     for ridge in RIDGES:
-        try:
-            p = layer.bounded(normal + ridge * size * torch.diag(held), -pull)
-        except torch.linalg.LinAlgError:
-            continue  # held back too little to be told apart
+        p = layer.bounded(normal + ridge * size * torch.diag(held), -pull)
+        if p is None:
+            continue
         miss = _rms(here[1] + (p - q) @ slopes[1])
         if best is None or miss < best[0]:
             best = miss, ridge, p
@@ -170,13 +169,18 @@ class Layer:
         rest = self._theta[:, len(self._named) + columns.shape[1] :].expand(len(q), -1)
         return torch.cat([*(native[n] for n in self._named), columns.expand(len(q), -1), rest], dim=1)
 
-    def bounded(self, normal: Tensor, pull: Tensor) -> Tensor:
-        """Least squares in which coefficients that must not be negative are not."""
+    def bounded(self, normal: Tensor, pull: Tensor) -> Tensor | None:
+        """Least squares in which coefficients that must not be negative are not; None where they are held back too
+        little to be told apart.
+        """
         from scipy.optimize import nnls
 
         # Columns of like size: the search for those at zero compares them.
         size = normal.diagonal().sqrt()
-        root = torch.linalg.cholesky(normal / size / size[:, None]).T
+        lower, failed = torch.linalg.cholesky_ex(normal / size / size[:, None])
+        if int(failed):
+            return None
+        root = lower.T
         wanted = torch.linalg.solve_triangular(root.T, (pull / size)[:, None], upper=False)[:, 0]
         # A coefficient of either sign is the difference of two that are not negative.
         free = torch.tensor([not c.bounded for c in self.network.coefficients])
