@@ -3,7 +3,8 @@
 The momentum balance, tested with the grid's own functions over a short interval, is what a run of a few substeps from
 an observed state integrates: no second differences of positions are taken. Its residuals are linear in the moduli, the
 outer weights and the head's coefficients, at inner weights drawn at random (a random-feature regression; compare
-EUCLID, Flaschel et al. 2021, doi:10.1016/j.cma.2021.113852). How much they are held back is chosen on runs left out.
+EUCLID, Flaschel et al. 2021, doi:10.1016/j.cma.2021.113852). How much they are held back is chosen on runs left out:
+as much as leaves these explained within the noise (Morozov's principle).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ FOLD = 5
 """One of so many runs is left out of the fit and judges it."""
 RIDGES = tuple(10.0**-k for k in range(1, 13))
 """Candidates for how much coefficients are held back, relative to what the data say about them on average."""
+NOISE = 1.0
+"""Misfit of the runs left out, in units of the noise, below which they are explained."""
 STEP = 0.1
 """Step of the differences, in units of the modulus: residuals are linear but for the length of a run."""
 TOLD = 0.5
@@ -105,7 +108,9 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
 def _solve(
     here: list[Tensor], slopes: list[Tensor], q: Tensor, layer: Layer
 ) -> tuple[Tensor, float, tuple[Tensor, Tensor]]:
-    """New coefficients, the ridge that predicts the runs left out best, and (sd, share of the prior taken away)."""
+    """New coefficients, the strongest ridge that predicts the runs left out within the noise, or else the one that does
+    so best, and (sd, share of the prior taken away).
+    """
     J, r = slopes[0], here[0]
     normal, pull = J @ J.T, J @ (r - q @ J)  # of the residual r + (p - q) J at p = 0
     size = float(normal.diagonal().mean())
@@ -115,19 +120,18 @@ def _solve(
     ]
     if mute:
         raise FitError(f"the motion says nothing about {', '.join(mute)}: use one that deforms the body.")
-    best: tuple[float, float, Tensor] | None = None
+    found: list[tuple[float, float, Tensor]] = []
     for ridge in RIDGES:
         p = layer.bounded(normal + ridge * size * torch.diag(held), -pull)
-        if p is None:
-            continue
-        miss = _rms(here[1] + (p - q) @ slopes[1])
-        if best is None or miss < best[0]:
-            best = miss, ridge, p
-    if best is None:
+        if p is not None:
+            found.append((_rms(here[1] + (p - q) @ slopes[1]), ridge, p))
+    if not found:
         raise FitError(
             "the motion does not tell the coefficients apart: use more runs, or one that deforms the body more."
         )
-    _, ridge, p = best
+    # Below the noise nothing tells laws apart, so that the one nearest to a law without units is the best guess.
+    good = max(NOISE, min(miss for miss, *_ in found))
+    _, ridge, p = next(one for one in found if one[0] <= good)
     variance = float((r + (p - q) @ J).square().mean())
     inverse = torch.linalg.inv(normal + ridge * size * torch.diag(held.clamp(min=1e-12)))
     sd = (variance * inverse.diagonal().clamp(min=0.0)).sqrt()
