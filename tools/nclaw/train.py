@@ -80,7 +80,7 @@ def _elastic(row: str, name: str, hidden: int, seed: int, observed: Motion, told
     material.free("network", *material.values())
     if "alone" not in row:
         shooting = Shooting(cube().solver(material), observed)
-        found = linear_start(shooting, rounds=3)
+        found = linear_start(shooting)
         told(f"linear start: ridge {found.ridge:.0e}, misfit of runs left out {found.before:.3g} -> "
              f"{found.held_out:.3g}, shear {found.shear:.5g} Pa, bulk {found.bulk:.5g} Pa, "
              f"{len(found.unexcited)} of {len(found.sd)} coefficients not excited")  # fmt: skip
