@@ -61,7 +61,7 @@ class Runs:
         return torch.cat([self._on_the_way(thetas[i : i + rows]) for i in range(0, len(thetas), rows)])
 
     def position_errors(self, theta: Tensor) -> Tensor:
-        """Mean squared distance [m^2] from true positions after each interval, (length,); NaN from where a run fails."""
+        """Mean squared distance [m^2] to true positions after each interval, (length,); NaN once a run fails."""
         motion = self.shooting.motion
         found = self._on_the_way(theta.reshape(1, -1)).reshape(self.length, -1)
         particles = motion.states[0].x.shape[0] if self.observed is None else len(self.observed)
