@@ -65,6 +65,19 @@ class Reach:
         return max(min(low, -least), -most), min(max(high, least), most)
 
 
+def reach_of(strain: Tensor, volume: Tensor) -> Reach:
+    """What states have visited; one in a thousand is left out at either end: a corner squeezed for a moment is not it.
+
+    Args:
+        strain: norms of their Hencky strains [-], (n,).
+        volume: their J [-], (n,).
+    """
+    strain, volume = strain.sort().values, volume.sort().values
+    last = len(strain) - 1
+    low, high = float(volume[round(0.001 * last)]), float(volume[round(0.999 * last)])
+    return Reach(max(float(strain[round(0.999 * last)]), 1e-3), (min(low, 1.0), max(high, 1.0)))
+
+
 def stretched(strain: Tensor) -> Tensor:
     """Deformation gradients (n, 3, 3) of principal Hencky strains (n, 3)."""
     return torch.diag_embed(torch.exp(strain))

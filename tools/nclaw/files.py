@@ -11,8 +11,9 @@ import torch
 from physim import __version__
 from physim.fit.learn.shooting import Motion
 from physim.fit.material_file import dump
+from physim.fit.training import strain_and_volume
 from physim.laws.material import Material
-from physim.laws.reach import Reach
+from physim.laws.reach import Reach, reach_of
 from physim.scene.learned import LearnedSpec
 from physim.scene.rundir import write_atomic
 from physim.scene.verify import figures
@@ -23,13 +24,8 @@ PARTS = ("law", "viscous", "inelastic")
 
 
 def reach(motion: Motion) -> Reach:
-    """The strains of an observed motion; the most extreme of a thousand particles are left out."""
-    F = torch.cat([s.F for s in motion.states]).double()
-    logs = 0.5 * torch.linalg.eigvalsh(F @ F.mT).clamp(min=1e-12).log()
-    strain, volume = logs.norm(dim=1).sort().values, logs.sum(dim=1).exp().sort().values
-    last = len(strain) - 1
-    low, high = float(volume[round(0.001 * last)]), float(volume[round(0.999 * last)])
-    return Reach(max(float(strain[round(0.999 * last)]), 1e-3), (min(low, 1.0), max(high, 1.0)))
+    """The strains of an observed motion."""
+    return reach_of(*strain_and_volume(torch.cat([s.F for s in motion.states])))
 
 
 def write(

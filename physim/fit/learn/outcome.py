@@ -19,6 +19,7 @@ from physim.fit.learn.lessons import Task
 from physim.fit.material_file import dump, quantity
 from physim.fit.training import strain_and_volume
 from physim.laws.material import Material
+from physim.laws.reach import reach_of
 from physim.scene.expectation import Verdict
 from physim.scene.learned import LearnedSpec
 from physim.scene.loader import Scene
@@ -182,10 +183,7 @@ def about_law(
 
 
 def visited_strains(task: Task) -> tuple[float | None, tuple[float, float] | None]:
-    """Largest norm of the Hencky strain, and least and largest J, in the states that were learned from.
-
-    One particle in a thousand is left out at either end: a corner that was squeezed for a moment is not training.
-    """
+    """Largest norm of the Hencky strain, and least and largest J, in the states that were learned from."""
     strains, volumes = [], []
     for one in task.lessons:
         if one.holdout or one.observed is not None:
@@ -196,10 +194,8 @@ def visited_strains(task: Task) -> tuple[float | None, tuple[float, float] | Non
             volumes.append(volume)
     if not strains:
         return None, None  # tracks tell no strains
-    strain, volume = torch.cat(strains).sort().values, torch.cat(volumes).sort().values
-    last = len(strain) - 1
-    low, high = float(volume[round(0.001 * last)]), float(volume[round(0.999 * last)])
-    return max(float(strain[round(0.999 * last)]), 1e-3), (min(low, 1.0), max(high, 1.0))
+    reach = reach_of(torch.cat(strains), torch.cat(volumes))
+    return reach.strain, reach.volume
 
 
 def _rows(lesson: Any) -> Tensor:

@@ -19,32 +19,16 @@ from torch import Tensor
 from physim.errors import InputError, nearest
 from physim.laws.core import InelasticLaw, register
 from physim.laws.neural.flow_weights import FlowPlan, FlowWeights, bounded
-from physim.laws.neural.rises import rise
+from physim.laws.neural.rises import rises
 from physim.laws.viscoelastic import CITE, SPRINGS, maxwell_law, steady_branch, steady_strain
 from physim.numeric import Word, mat33, numeric, params, real
 from physim.tensor import log_1p
 
-# Bound by a law: where its units' columns begin, how many units there are, and their sum.
-FIRST = HIDDEN = 0
+# Bound by a law: the sum of its units.
 learned_rate = Word
 MOST_BRANCHES = 6
 # Elastic strain of a branch from which its own rate may change.
 _SMALL = 0.1
-
-
-@numeric
-def unit_rate(x: real, theta: params) -> real:
-    """N: sum of A rise(b, w x) [-]."""
-    total = real(0.0) * x
-    for k in range(HIDDEN):
-        total = total + theta[FIRST + k] * rise(theta[FIRST + HIDDEN + k], theta[FIRST + 2 * HIDDEN + k] * x)
-    return total
-
-
-@unit_rate.for_torch
-def _unit_rate_torch(x, theta):
-    outer, odds, inner = theta[FIRST : FIRST + 3 * HIDDEN].reshape(3, HIDDEN)
-    return (outer * rise(odds, inner * x)).sum()
 
 
 @numeric
@@ -143,7 +127,7 @@ def neural_maxwell(
 def _law(plan: MaxwellPlan) -> InelasticLaw:
     own = f"neural_maxwell_{plan.branches}_{plan.spring}_{plan.reads}_{plan.hidden}"
     name = "neural_maxwell" if plan == MaxwellPlan() else own
-    rate = unit_rate.bound(f"_{name}", FIRST=2 * plan.branches, HIDDEN=plan.hidden)
+    rate = rises.bound(f"_{name}", FIRST=2 * plan.branches, HIDDEN=plan.hidden)
     factors = {"strain": steady_strain, "branch": steady_branch} | READS[plan.reads](rate, f"_{name}")
     return maxwell_law(
         name,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 import warp as wp
 
-from physim.numeric import numeric, real
+from physim.numeric import numeric, params, real
 from physim.tensor import log_1p
 
 # Sums over units are unrolled.
 MOST = 16
+# Bound by a law: where the columns of its units begin, and how many units there are.
+FIRST = HIDDEN = 0
 
 
 @numeric
@@ -37,3 +39,18 @@ def _rise_adjoint(odds: real, x: real, adj_ret: real):
 def _rise_torch(odds, x):
     b, soft = torch.log(odds), torch.nn.functional.softplus
     return soft(b + x, threshold=100.0) - soft(b, threshold=100.0)
+
+
+@numeric
+def rises(x: real, theta: params) -> real:
+    """Sum of A rise(b, w x) [-]; theta holds, from column FIRST, the A, then exp(b), then w."""
+    total = real(0.0) * x
+    for k in range(HIDDEN):
+        total = total + theta[FIRST + k] * rise(theta[FIRST + HIDDEN + k], theta[FIRST + 2 * HIDDEN + k] * x)
+    return total
+
+
+@rises.for_torch
+def _rises_torch(x, theta):
+    outer, odds, inner = theta[FIRST : FIRST + 3 * HIDDEN].reshape(3, HIDDEN)
+    return (outer * rise(odds, inner * x)).sum()

@@ -11,30 +11,15 @@ from torch import Tensor
 from physim.laws.core import ViscousLaw, register
 from physim.laws.fluid import BULK_VISCOSITY
 from physim.laws.neural.flow_weights import FlowPlan, FlowWeights, bounded
-from physim.laws.neural.rises import rise
+from physim.laws.neural.rises import rises
 from physim.laws.parameters import Param
-from physim.numeric import mat33, numeric, params, real
+from physim.numeric import Word, mat33, numeric, params, real
 from physim.tensor import deviator, identity, sym
 
-# Bound by a law: how many units there are.
-HIDDEN = 0
+# Bound by a law: the sum of its units.
+learned_exponent = Word
 # Named columns of theta: viscosity, bulk viscosity, reference rate, least rate. Those of the units follow.
 NAMED = 4
-
-
-@numeric
-def learned_exponent(x: real, theta: params) -> real:
-    """Sum of A rise(b, w x) [-]."""
-    total = real(0.0) * x
-    for k in range(HIDDEN):
-        total = total + theta[NAMED + k] * rise(theta[NAMED + HIDDEN + k], theta[NAMED + 2 * HIDDEN + k] * x)
-    return total
-
-
-@learned_exponent.for_torch
-def _learned_exponent_torch(x, theta):
-    outer, odds, inner = theta[NAMED : NAMED + 3 * HIDDEN].reshape(3, HIDDEN)
-    return (outer * rise(odds, inner * x)).sum()
 
 
 @numeric
@@ -98,7 +83,7 @@ def neural_viscous(hidden: int = 8) -> ViscousLaw:
 @cache
 def _law(plan: ViscousPlan) -> ViscousLaw:
     name = "neural_viscous" if plan == ViscousPlan() else f"neural_viscous_{plan.hidden}"
-    exponent = learned_exponent.bound(f"_{name}", HIDDEN=plan.hidden)
+    exponent = rises.bound(f"_{name}", FIRST=NAMED, HIDDEN=plan.hidden)
     return ViscousLaw(
         name,
         PARAMS,
