@@ -106,6 +106,16 @@ def test_a_linear_start_finds_the_terms_of_a_readable_law(seen: Motion) -> None:
     assert found.shear == pytest.approx(1e5 / 2.6, rel=0.05)
 
 
+def test_a_linear_start_ends_at_the_true_law_where_that_has_no_units() -> None:
+    """Not near it: units count for hundreds of times their coefficient in slopes taken far from the law."""
+    water = Material("fluid_quadratic", inelastic="fluid", rho0=1e3, values={"bulk_modulus": 6e4})
+    law = neural_energy("volume", hidden=16)
+    own = Material(law, inelastic="fluid", rho0=1e3, values={"bulk_modulus": 1.2e5}, network=law.network.make(seed=0))
+    found = linear_start(Shooting(block(own), observe(water, count=20, every=5)), most=10)
+    assert found.bulk == pytest.approx(6e4, rel=1e-4) and found.missed < 0.1 and 1 < found.rounds < 5
+    assert max(abs(v) for n, v in found.coefficients.items() if n != "volume") < 1e-3 * found.bulk
+
+
 def test_a_linear_start_in_noise_stays_finite_and_says_what_it_cannot_see(seen: Motion) -> None:
     draw = torch.Generator().manual_seed(1)
     noisy = [s.replace(v=s.v + 0.02 * torch.randn(s.v.shape, generator=draw, dtype=DOUBLE)) for s in seen.states]

@@ -76,10 +76,14 @@ def path(law: Law, throw: Throw) -> Tensor:
     with torch.no_grad():
         for _ in range(throw.steps // EVERY):
             runs.begin(*start)
-            runs.forward(EVERY)
+            try:
+                runs.forward(EVERY)
+            except torch.linalg.LinAlgError:  # of a deformation gradient that is no longer finite
+                break
             start = (runs.x[EVERY], runs.v[EVERY], runs.C[EVERY], runs.F[EVERY])
             found.append(runs.x[EVERY].double())
-    return torch.stack(found)
+    missing = throw.steps // EVERY - len(found)
+    return torch.stack(found + [torch.full_like(throw.x, math.nan, dtype=torch.float64)] * missing)
 
 
 def coupled(law: Law, throw: Throw) -> Law:
@@ -205,7 +209,10 @@ class _Training:
         substeps, states = length * self._every, self._states
         runs = self._of(law, len(starts), substeps)
         runs.begin(*(states[k][starts] for k in ("x", "v", "C", "F")))
-        runs.forward(substeps)
+        try:
+            runs.forward(substeps)
+        except torch.linalg.LinAlgError:  # of a deformation gradient that is no longer finite
+            return math.nan
         each = states["x"].shape[1]
         misses = {}
         for k in range(1, length + 1):

@@ -58,7 +58,7 @@ def train_flow(
         material.free("network", "inelastic_network")
         _refine(shooting, LENGTHS[:2], told, most=250, rounds=4)
         return material
-    read, found = learned_start(shooting, most=30, rounds=3)
+    read, found = learned_start(shooting, most=30)
     told(f"strength: left out {read.held_out:.1e} of it, {_values(read.values)}")
     told(f"linear start: ridge {found.ridge:.0e}, misfit of runs left out {found.before:.3g} -> {found.held_out:.3g}, "
          f"shear {found.shear:.5g} Pa, bulk {found.bulk:.5g} Pa, "

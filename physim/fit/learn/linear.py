@@ -26,8 +26,12 @@ RIDGES = tuple(10.0**-k for k in range(1, 13))
 """Candidates for how much coefficients are held back, relative to what the data say about them on average."""
 NOISE = 1.0
 """Misfit of the runs left out, in units of the noise, below which they are explained."""
-STEP = 0.1
-"""Step of the differences, in units of the modulus: residuals are linear but for the length of a run."""
+STEP = 0.03
+"""Step of the differences, in units of the modulus; less for a coefficient that says more than the modulus does."""
+SHORTEST = 5
+"""Least substeps of a run: in fewer, a law that is far off changes a motion by less than the noise."""
+LINEAR = 0.1
+"""Part of the residuals of the runs left out that a linear prediction may miss, in units of the noise."""
 TOLD = 0.5
 """Share of a coefficient's prior variance that the motion must take away to count as excited."""
 
@@ -45,6 +49,8 @@ class LinearStart:
         misfit, held_out: root mean square of the residuals of the law as written, in units of the noise, of the runs
             fitted and left out.
         before: the same for the law before, on the runs left out.
+        rounds: Gauss-Newton rounds that it took.
+        missed: root mean square of what the last one's prediction missed of the residuals of the runs left out.
         kept: share of the units' size that the law's bounds have left (1 unless it is convex).
     """
 
@@ -57,39 +63,53 @@ class LinearStart:
     misfit: float
     held_out: float
     before: float
+    rounds: int
+    missed: float
     kept: float
 
 
-def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds: int = 2) -> LinearStart:
+def linear_start(shooting: Shooting, *, length: int | None = None, most: int = 60, rounds: int = 5) -> LinearStart:
     """Fit moduli, head and outer weights of the material's network, and write them into the material.
 
     Args:
         shooting: runs of the model whose material is learned.
-        length: intervals of each run; short, so that runs stay linear.
+        length: intervals of each run; as few as have `SHORTEST` substeps unless given, so that runs stay linear.
         most: number of runs.
-        rounds: Gauss-Newton rounds; one is exact for runs of one substep.
+        rounds: most Gauss-Newton rounds; it ends where one has predicted what the runs then do.
 
     Raises:
         FitError: a run fails, the motion tells too little, or the fit has no positive modulus.
     """
-    layer = Layer(shooting.material)
-    starts = shooting.motion.starts(length, most)
+    layer, motion = Layer(shooting.material), shooting.motion
+    if length is None:
+        length = min(-(-SHORTEST // motion.every), motion.intervals)
+    starts = motion.starts(length, most)
     left_out = starts[FOLD // 2 :: FOLD] if len(starts) >= FOLD else starts
     fitted = [s for s in starts if s not in left_out] or starts
-    q, before = layer.start(), math.nan
-    for done in range(rounds):
-        moved = torch.cat([q[None], q[None] + STEP * torch.eye(len(q), dtype=q.dtype)])
-        values = [shooting.residuals(layer.theta(moved), some, length) for some in (fitted, left_out)]
-        here = [v[0] for v in values]
-        slopes = [(v[1:] - v[0]) / STEP for v in values]
-        if not all(bool(torch.isfinite(v).all()) for v in values):
+    both = (fitted, left_out)
+
+    def run(points: Tensor) -> list[Tensor]:
+        found = [shooting.residuals(layer.theta(points), some, length) for some in both]
+        if not all(bool(torch.isfinite(v).all()) for v in found):
             raise FitError("a run of the linear start fails; shorten the interval or start from moduli nearer by.")
-        before = _rms(here[1]) if done == 0 else before
-        q, ridge, covariance = _solve(here, slopes, q, layer)
+        return found
+
+    q = layer.start()
+    steps = torch.full_like(q, STEP)
+    here = [v[0] for v in run(q[None])]
+    before, missed, done = _rms(here[1]), math.inf, 0
+    while missed > LINEAR and done < rounds:
+        slopes = [(v - r) / steps[:, None] for v, r in zip(run(q + torch.diag(steps)), here, strict=True)]
+        p, ridge, (sd, told) = _solve(here, slopes, q, layer)
+        predicted = here[1] + (p - q) @ slopes[1]
+        q, here, done = p, [v[0] for v in run(p[None])], done + 1
+        missed = _rms(here[1] - predicted)
+        # The modulus of a unit may be hundreds of times its coefficient: all steps change the runs about as much.
+        says = slopes[0].square().sum(dim=1).sqrt()
+        steps = STEP * (says[0] / says).clamp(max=1.0)
     shear, bulk, kept = layer.write(q)
     now = shooting.material.theta().detach()[:1]
-    ends = [shooting.residuals(now, some, length)[0] for some in (fitted, left_out)]
-    sd, told = covariance
+    ends = [shooting.residuals(now, some, length)[0] for some in both]
     names = layer.names
     return LinearStart(
         shear=shear,
@@ -101,6 +121,8 @@ def linear_start(shooting: Shooting, *, length: int = 1, most: int = 60, rounds:
         misfit=_rms(ends[0]),
         held_out=_rms(ends[1]),
         before=before,
+        rounds=done,
+        missed=missed,
         kept=kept,
     )
 
