@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -215,9 +216,29 @@ def test_weights_from_a_file_have_no_seed_and_held_out_states_teach_no_strains(m
 def test_weights_that_were_left_alone_are_told(made: Path) -> None:
     viscous = "network: {hidden: 4}, viscous: {law: neural_viscous, viscosity: 1 Pa s, network: {hidden: 2}}}"
     written(made, "gum.yaml", NETWORK.replace("network: {hidden: 4, seed: 1}}", viscous), STATE + LEARN)
-    (told,) = untouched(make_task(load_scene(made / "gum.yaml")))
+    (told,) = untouched(make_task(load_scene(made / "gum.yaml")), strength=False)
     assert told.startswith("The weights of the viscous law are as they were") and "method: adam" in told
-    assert untouched(make_task(load_scene(made / "learn.yaml"))) == []
+    assert untouched(make_task(load_scene(made / "learn.yaml")), strength=False) == []
+
+
+def test_a_strength_is_read_off_states_whose_history_nobody_saw(tmp_path: Path) -> None:
+    """Perfectly plastic states carry no history; the learned strength does, and goes on from a checkpoint."""
+    clay = "{law: hencky, E: 80 kPa, nu: 0.3, density: 1000 kg/m^3, inelastic: {law: von_mises, yield_stress: 2 kPa}}"
+    run = run_scene(load_scene(written(tmp_path, "truth.yaml", clay)), tmp_path / "runs", states=True)
+    found = read_states(run.folder / STATES)
+    bare = [s.replace(h=s.h[:, :0]) for s in found.states]
+    write_states(tmp_path / STATES, dataclasses.replace(found, states=bare))
+    own = (
+        "{law: neural_energy, E: 50 kPa, nu: 0.2, density: 1000 kg/m^3, network: {encoder: hencky, hidden: 4, seed: 1}, "
+        "inelastic: {law: neural_plastic, yield_stress: 4 kPa, network: {hidden: 2, seed: 1}}}"
+    )
+    scene = load_scene(written(tmp_path, "learn.yaml", own, STATE + LEARN))
+    result = learn_scene(scene, out=tmp_path / "runs", quiet=True)
+    values = result.values()
+    assert values["inelastic.yield_stress"] == pytest.approx(2e3, rel=0.02)
+    assert values["E"] == pytest.approx(8e4, rel=0.02) and "strength: read off" in " ".join(result.lines())
+    again = learn_scene(scene, out=tmp_path / "runs", resume=result.folder, quiet=True)
+    assert again.values() == values
 
 
 def test_what_the_motion_does_not_tell_is_one_sentence() -> None:

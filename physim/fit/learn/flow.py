@@ -22,7 +22,9 @@ from physim.errors import FitError, InputError
 from physim.fit.learn.linear import FOLD, RIDGES, LinearStart, linear_start
 from physim.fit.learn.shooting import Motion, Shooting
 from physim.fit.learn.strengths import STEEPEST, Form, form_of
+from physim.fit.learn.together import Together, each
 from physim.laws.material import Material
+from physim.laws.neural.plastic import PlasticPlan
 
 LEAST_STRAIN = 1e-6
 """Standard deviation of strains where a motion states none: what single precision leaves of them."""
@@ -127,8 +129,8 @@ def flow_start(shooting: Shooting, *, most: int = 20_000) -> FlowStart:
     """Fit the strength of the material's plastic law to observed strains, and write it into the material.
 
     Args:
-        shooting: of the model whose material is learned; `von_mises`, `drucker_prager` or `neural_plastic` is its
-            inelastic law. Its moduli turn strains into pressures and strengths.
+        shooting: of the model whose material is learned, of one motion or of several; `von_mises`, `drucker_prager` or
+            `neural_plastic` is its inelastic law. Its moduli turn strains into pressures and strengths.
         most: number of particles' strains that are fitted.
 
     Raises:
@@ -136,20 +138,21 @@ def flow_start(shooting: Shooting, *, most: int = 20_000) -> FlowStart:
         FitError: hardly anything yields.
     """
     material = shooting.material
-    seen = observed_flow(shooting.motion)
+    seen = [observed_flow(one.motion) for one in each(shooting)]
     shear, bulk = (float(m) for m in material.elastic.moduli(_elastic(material)))
-    yields = seen.lost > 0.0
-    t, i = yields.nonzero(as_tuple=True)
     form = form_of(material)
+    size, trace, before, after, t = (torch.cat(rows) for rows in zip(*(_at_yield(one) for one in seen), strict=True))
+    looked = sum(one.lost.numel() for one in seen)
     if len(t) < 10 * FOLD * len(form.names):
+        largest = max(float(one.shear.max()) for one in seen)
         raise FitError(
-            f"{len(t)} of {yields.numel()} observed strains are at yield: the motion says only that the strength is at "
-            f"least {2.0 * shear * float(seen.shear.max()):.3g} Pa. Use a motion that deforms the body more."
+            f"{len(t)} of {looked} observed strains are at yield: the motion says only that the strength is at "
+            f"least {2.0 * shear * largest:.3g} Pa. Use a motion that deforms the body more."
         )
+    share = len(t) / looked
     keep = torch.linspace(0, len(t) - 1, min(most, len(t))).long()
-    t, i = t[keep], i[keep]
-    y, p = 2.0 * shear * seen.shear[t, i], -bulk * seen.volume[t, i]
-    before, after = seen.plastic[t, i], seen.plastic[t + 1, i]
+    size, trace, before, after, t = (row[keep] for row in (size, trace, before, after, t))
+    y, p = 2.0 * shear * size, -bulk * trace
     A = form.columns(p, before, after, float(y.square().mean().sqrt()))
     left_out = t % FOLD == FOLD // 2
     q, ridge, (sd, told), misses = _fit(A, y, left_out, form)
@@ -161,9 +164,9 @@ def flow_start(shooting: Shooting, *, most: int = 20_000) -> FlowStart:
         ridge=ridge,
         misfit=misses[0],
         held_out=misses[1],
-        yielding=float(yields.double().mean()),
+        yielding=share,
         pressure=(float(p.min()), float(p.max())),
-        plastic=float(seen.plastic.max()),
+        plastic=max(float(one.plastic.max()) for one in seen),
     )
 
 
@@ -182,12 +185,30 @@ def learned_start(shooting: Shooting, **options: Any) -> tuple[FlowStart, Linear
     return flow_start(shooting), found
 
 
+def first_start(shooting: Shooting, **options: Any) -> tuple[FlowStart | None, LinearStart]:
+    """`learned_start` where the strength is learned, else `linear_start` alone.
+
+    Args:
+        shooting: of the model whose material is learned.
+        options: of `linear_start`.
+
+    Raises:
+        InputError, FitError: as those.
+    """
+    law = shooting.material.inelastic
+    if law is not None and isinstance(law.network, PlasticPlan):
+        return learned_start(shooting, **options)
+    return None, linear_start(shooting, **options)
+
+
 def held_in_strains(shooting: Shooting) -> Shooting:
     """The same runs for a search of the elastic law alone: the return map stays as it is in strains.
 
     Whatever moduli a set of parameters has, its strengths are those that keep the map; the material's own strengths are
     as before, so `flow_start` comes next. Strains are not compared, since they are what the map was read off.
     """
+    if isinstance(shooting, Together):
+        return Together([held_in_strains(one) for one in shooting.shootings], shooting.ranks)
     elastic, form = shooting.material.elastic, form_of(shooting.material)
     n = len(elastic.params)
     shear, bulk = elastic.moduli(_elastic(shooting.material))
@@ -198,6 +219,12 @@ def held_in_strains(shooting: Shooting) -> Shooting:
 
     motion = dataclasses.replace(shooting.motion, strain_noise=None)
     return Shooting(shooting.solver, motion, shooting.index, through)
+
+
+def _at_yield(seen: ObservedFlow) -> tuple[Tensor, ...]:
+    """Sizes and traces of strains at yield, the plastic strain before and after, and the interval, (m,) each."""
+    t, i = (seen.lost > 0.0).nonzero(as_tuple=True)
+    return seen.shear[t, i], seen.volume[t, i], seen.plastic[t, i], seen.plastic[t + 1, i], t
 
 
 def _fit(

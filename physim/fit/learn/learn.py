@@ -15,7 +15,7 @@ from physim.errors import InputError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.learn.coordinates import Coefficients, Coordinates, Parameters
 from physim.fit.learn.descend import descend
-from physim.fit.learn.linear import linear_start
+from physim.fit.learn.flow import first_start
 from physim.fit.learn.runs import Runs
 from physim.fit.learn.schedule import Schedule, Stage, make_stages
 from physim.fit.learn.search import Objective, Search, gauss_newton
@@ -235,6 +235,11 @@ class _Learner:
         position = tree or self._begin()
         if tree is None:
             self._save(position)
+        else:
+            with torch.no_grad():
+                for name, raw in self.material.named_parameters():
+                    raw.copy_(position["material"][name])
+            self.coordinates = self._coordinates()
         search = Search(**position["search"])
         judged = Objective(self.coordinates, self.held, self.ranks) if self.held else None
         stopped = "all stages done"
@@ -268,9 +273,13 @@ class _Learner:
         began = time.perf_counter()
         if self.schedule.start == "weak_form" and not self.tracks:
             together = Together(self.shootings, self.ranks)
-            found = linear_start(together, most=self.schedule.runs)
+            read, found = first_start(together, most=self.schedule.runs)
             plain = {k: v for k, v in asdict(found).items() if isinstance(v, (int, float, dict))}
             start = {**plain, "unexcited": list(found.unexcited)}
+            if read is not None:
+                told = asdict(read)
+                start["strength"] = {k: told[k] for k in ("values", "sd", "held_out", "yielding", "plastic")}
+            self.coordinates = self._coordinates()  # columns that are not moved may have changed
         point = self.coordinates.read()
         held = self._judge(point)
         record = {"stage": -1, "name": "weak form", "round": 1, "rounds": 1}
@@ -288,6 +297,7 @@ class _Learner:
             "best_held": held,
             "first": held,
             "start": start,
+            "material": {n: p.detach().clone() for n, p in self.material.named_parameters()},
             "history": [record] if start is not None else [],
         }
 

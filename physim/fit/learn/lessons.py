@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from physim.errors import FitError, InputError
+from physim.fit.learn.flow import with_history
 from physim.fit.learn.learn import Lesson
 from physim.fit.learn.schedule import Schedule
 from physim.fit.learn.shooting import Motion
@@ -153,20 +154,23 @@ def _motion(built: Built, found: States, part: StatesPart) -> Motion:
     def moved(state: Any) -> Any:
         return state.replace(**{n: getattr(state, n).to(like) for n in ("x", "v", "C", "F", "h")})
 
-    wanted = built.state.h.shape[1]
-    if kept[0].h.shape[1] != wanted:
+    wanted, alone = built.state.h.shape[1], len(built.model.materials) == 1
+    known = kept[0].h.shape[1] == wanted
+    if not known and not (wanted and alone):
         raise InputError(
             f"its particles carry {kept[0].h.shape[1]} numbers of history, and those of the scene's laws {wanted}; "
             "learn an elastic law from states of an elastic body."
         )
     fastest = max(float(s.v.norm(dim=1).max()) for s in kept)
-    return Motion(
+    motion = Motion(
         tuple(moved(s) for s in kept),
         found.dt,
         found.every * part.every,
         position_noise=part.noise.position or POSITION * built.model.grid.dx,
         velocity_noise=part.noise.velocity or max(VELOCITY * fastest, 1e-9),
     )
+    # Who observes a body does not see its law's history.
+    return motion if known else with_history(motion, built.model.materials[0])
 
 
 def _source(key: str, part: StatesPart) -> str:

@@ -93,6 +93,12 @@ class LearnResult:
             told.append(
                 f"weak form: runs left out miss by {one.start['before']:.3g} -> {one.start['held_out']:.3g} noise units"
             )
+            if "strength" in one.start:
+                read = one.start["strength"]
+                told.append(
+                    f"strength: read off the strains at yield ({100 * read['yielding']:.3g} % of all), to "
+                    f"{100 * read['held_out']:.2g} % of itself"
+                )
         told.append(
             f"prediction of what is held out: {one.first:.3g} noise units"
             + (f" -> {one.held_out:.3g} after {len(one.history)} rounds" if one.held_out != one.first else "")

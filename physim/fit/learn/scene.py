@@ -110,7 +110,8 @@ def conclude(scene: Scene, task: Task, learned: Learned, notes: Sequence[str] = 
         unexcited = tuple(n for n, s in zip(learned.coordinates.names, sure.tolist(), strict=True) if not s)
         if not task.material.elastic.fibre:
             found = bands(task.material, learned.coordinates, learned.point, matrix, said.strain)
-        told += untouched(task)
+        read = learned.start is not None and "strength" in learned.start
+        told += untouched(task, strength=read)
     theta = learned.coordinates.theta(learned.point[None])[0]
     over_time, errors = {}, {}
     for name, runs in zip(learned.names, learned.held, strict=True):
@@ -134,9 +135,11 @@ def conclude(scene: Scene, task: Task, learned: Learned, notes: Sequence[str] = 
     )
 
 
-def untouched(task: Task) -> list[str]:
-    """A sentence about weights that no coefficient of the elastic law moves."""
-    kinds = [kind for kind, one in zip(PARTS, task.material.networks, strict=True) if one is not None and kind != "law"]
+def untouched(task: Task, *, strength: bool) -> list[str]:
+    """A sentence about weights that no coefficient of the elastic law moves, and that no `strength` was read into."""
+    still = {"law"} | ({"inelastic"} if strength else set())
+    kinds = [kind for kind, one in zip(PARTS, task.material.networks, strict=True) if one is not None]
+    kinds = [kind for kind in kinds if kind not in still]
     if not kinds:
         return []
     return [

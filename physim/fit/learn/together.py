@@ -67,3 +67,8 @@ class Together(Shooting):
             return self.shootings[j].residuals(thetas, by[j], length)
 
         return torch.cat(self.ranks.map(run, sorted(by)), dim=1)
+
+
+def each(shooting: Shooting) -> tuple[Shooting, ...]:
+    """The trajectories of a shooting, one after the other."""
+    return shooting.shootings if isinstance(shooting, Together) else (shooting,)
