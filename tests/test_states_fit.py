@@ -230,7 +230,8 @@ def test_a_strength_is_read_off_states_whose_history_nobody_saw(tmp_path: Path) 
     write_states(tmp_path / STATES, dataclasses.replace(found, states=bare))
     own = (
         "{law: neural_energy, E: 50 kPa, nu: 0.2, density: 1000 kg/m^3, "
-        "network: {encoder: hencky, hidden: 4, seed: 1}, inelastic: {law: neural_plastic, yield_stress: 4 kPa, network: {hidden: 2, seed: 1}}}"
+        "network: {encoder: hencky, hidden: 4, seed: 1}, "
+        "inelastic: {law: neural_plastic, yield_stress: 4 kPa, network: {hidden: 2, seed: 1}}}"
     )
     scene = load_scene(written(tmp_path, "learn.yaml", own, STATE + LEARN))
     result = learn_scene(scene, out=tmp_path / "runs", quiet=True)
