@@ -16,6 +16,7 @@ from physim.errors import InputError
 from physim.fit.differences import compare
 from physim.laws import ElasticLaw, Material, get_law
 from physim.laws.neural import cann, formula, learned_law, neural_energy
+from physim.laws.neural.span import span_weights
 from physim.laws.points import Points
 from physim.laws.stability import reach_share, strains_within, wave_modulus
 from physim.laws.tables import table_stress
@@ -36,6 +37,7 @@ KINDS = {
     "fibre_convex": {"encoder": "fibre", "hidden": 6, "convex": True},
     "cann": {"family": "cann"},
     "cann_convex": {"family": "cann", "convex": True},
+    "cann_stretches": {"family": "cann", "encoder": "stretches"},
     "cann_hencky": {"family": "cann", "encoder": "hencky"},
     "cann_volume": {"family": "cann", "encoder": "volume"},
 }
@@ -90,7 +92,8 @@ def test_any_weights_keep_the_physics(kind, precision, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_stress_is_the_slope_of_the_energy_far_from_rest(kind):
     material = wild(law_of(kind))
-    F = deformed(40, 0.5).requires_grad_()
+    # The sizes of stretches reach the logarithm's lock before those of invariants without volume do.
+    F = deformed(40, 0.3 if kind == "cann_stretches" else 0.5).requires_grad_()
     psi = material.energy(F)
     (P,) = torch.autograd.grad(psi.sum(), F)
     tau = material.kirchhoff(F)
@@ -213,9 +216,9 @@ def slopes_agree(material: Material, loss: Callable[[], Tensor], **more: Tensor)
         assert difference.agrees(1e-6) and difference.size > 0, difference
 
 
-@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "cann"])
+@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "cann", "cann_stretches"])
 def test_gradients_of_a_rollout_reach_the_weights(kind):
-    material = wild(law_of(kind, **({} if kind == "cann" else {"hidden": 3})))
+    material = wild(law_of(kind, **({} if kind.startswith("cann") else {"hidden": 3})))
     material.free("network", "E", "nu")
     axis = torch.linspace(0.32, 0.68, 4, dtype=torch.float64)
     x = torch.cartesian_prod(axis, axis, axis)
@@ -325,9 +328,57 @@ def test_a_readable_network_prints_itself_and_leaves_out_what_is_zero():
     assert float(network.linear[1]) == float(network.bend[1, 2]) == 0.0 and float(network.bend[0, 0]) == 0.5
 
 
-@pytest.mark.parametrize(
-    "kind", ["invariants", "convex", "hencky", "volume", "fibre", "fibre_convex", "cann", "cann_convex", "cann_volume"]
-)
+def corotated(**values: float) -> Material:
+    """Two terms of stretches, which are fixed corotated elasticity."""
+    material = Material(cann("stretches"), rho0=1000.0, values=values)
+    with torch.no_grad():
+        for weight in material.network.parameters():
+            weight.zero_()
+        material.network.linear[0] = material.network.volume[3] = 1.0
+    return material
+
+
+def test_two_terms_of_stretches_are_fixed_corotated_elasticity():
+    material = corotated(mu=2e4, lam=3e4)
+    words = "S = 2 |V - I|^2, T = (tr V - 3)^2/2, V^2 = F F^T"
+    assert formula(material) == f"psi = 10 kPa S + 15 kPa (J - 1)^2, {words}"
+    known = Material("fixed_corotated", rho0=1000.0, values={"mu": 2e4, "lam": 3e4})
+    equal = deformed(3, 0.0) @ torch.diag(torch.tensor([1.2, 1.2, 0.8], dtype=torch.float64)) @ deformed(3, 0.0, 7)
+    F = torch.cat([EYE[None], deformed(1, 0.0), 1.3 * deformed(1, 0.0), equal, deformed(20, 0.3)])
+    assert torch.allclose(material.energy(F), known.energy(F), rtol=1e-12, atol=1e-9)
+    G = torch.randn(F.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    mine, theirs = Points(material, F64), Points(known, F64)
+    assert torch.allclose(mine.stress(F), theirs.stress(F), rtol=1e-12, atol=1e-9)
+    assert torch.allclose(mine.stress(F, cotangent=G)["F"], theirs.stress(F, cotangent=G)["F"], rtol=1e-11, atol=1e-8)
+
+
+def test_terms_of_the_volume_share_what_stretches_leave_of_the_bulk_modulus():
+    material = corotated(mu=2e4, lam=3e4)
+    network = material.network
+    network.linear.data[1] = 2.0
+    assert "24 kPa T + 3 kPa (J - 1)^2" in formula(material)
+    network.prune(0.3)
+    assert "15 kPa" not in formula(material) and "30 kPa T, " in formula(material)
+    # nu = 0: S has all of the bulk modulus, and the shares of the volume stay what they were.
+    zero = torch.tensor([1e4] + 11 * [0.0], dtype=torch.float64)
+    shares = network.volume.clone()
+    assert network.take(zero) == pytest.approx((2e4, 4e4 / 3.0, 1.0)) and torch.equal(network.volume, shares)
+    assert formula(Material(cann("stretches"), rho0=1.0, values={"mu": 2e4, "lam": 0.0}, network=network)) == (
+        "psi = 10 kPa S, S = 2 |V - I|^2, T = (tr V - 3)^2/2, V^2 = F F^T"
+    )
+    with pytest.raises(InputError, match="no polyconvex terms in 'stretches'"):
+        cann("stretches", convex=True)
+
+
+def test_starting_weights_follow_strains_but_not_those_of_the_volume():
+    drawn, scaled = cann("stretches").network.make(0), cann("stretches").network.make(0)
+    changed = span_weights(scaled, deformed(50, 0.05))
+    assert torch.equal(drawn.linear, scaled.linear) and torch.equal(drawn.bend[1], scaled.bend[1])
+    assert torch.equal(drawn.volume, scaled.volume) and torch.equal(changed["linear"], torch.ones(2).double())
+    assert bool((scaled.bend[0] > 2.0 * drawn.bend[0]).all())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("wide", "cann_hencky")])
 def test_a_linear_fit_becomes_weights(kind):
     truth = wild(law_of(kind))
     network, named, theta = copy.deepcopy(truth.network), len(truth.elastic.params), truth.theta()

@@ -13,7 +13,7 @@ from physim.fit.learn.refine import refine
 from physim.fit.learn.runs import Runs
 from physim.fit.learn.shooting import Motion, Shooting
 from physim.laws.material import Material
-from physim.laws.neural import cann, neural_energy
+from physim.laws.neural import cann, formula, neural_energy
 from physim.sim.model import Collider, Grid, Model, Wall
 from physim.sim.state import ParticleState
 from physim.solvers.mpm.solver import SolverMPM
@@ -114,6 +114,17 @@ def test_a_linear_start_ends_at_the_true_law_where_that_has_no_units() -> None:
     found = linear_start(Shooting(block(own), observe(water, count=20, every=5)), most=10)
     assert found.bulk == pytest.approx(6e4, rel=1e-4) and found.missed < 0.1 and 1 < found.rounds < 5
     assert max(abs(v) for n, v in found.coefficients.items() if n != "volume") < 1e-3 * found.bulk
+
+
+def test_a_linear_start_selects_the_terms_of_a_law_that_is_among_them() -> None:
+    true = Material("fixed_corotated", rho0=1e3, values={"E": 1e5, "nu": 0.3})
+    law, motion = cann("stretches"), observe(true)
+    material = Material(law, rho0=1e3, values={"E": 6e4, "nu": 0.2}, network=law.network.make(seed=0))
+    found = linear_start(Shooting(block(material), motion), most=20)
+    assert found.shear == pytest.approx(1e5 / 2.6, rel=1e-3) and found.bulk == pytest.approx(1e5 / 1.2, rel=1e-3)
+    material.network.prune(1e-2)
+    assert formula(material).startswith("psi = 19.2") and formula(material).count("Pa") == 2
+    assert stress_error(material, true, motion) < 1e-3
 
 
 def test_a_linear_start_in_noise_stays_finite_and_says_what_it_cannot_see(seen: Motion) -> None:

@@ -76,10 +76,12 @@ def test_weights_come_back_bit_by_bit(tmp_path):
     one, two = make_material(spec), make_material(spec)
     assert torch.equal(one.network.inner, made.inner) and one.network is not two.network
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
-    cann = make_material(read_material_file(write(tmp_path, "{convex: true}", "cann")))
-    write_weights(path, cann.network)
-    again = make_material(read_material_file(write(tmp_path, "{file: gel.safetensors, convex: true}", "cann")))
-    assert torch.equal(again.theta(), cann.theta()) and again.elastic is cann.elastic
+    for options in ("convex: true", "encoder: stretches, seed: 2"):
+        cann = make_material(read_material_file(write(tmp_path, f"{{{options}}}", "cann")))
+        write_weights(path, cann.network)
+        options = options.removesuffix(", seed: 2")
+        again = make_material(read_material_file(write(tmp_path, f"{{file: gel.safetensors, {options}}}", "cann")))
+        assert torch.equal(again.theta(), cann.theta()) and again.elastic is cann.elastic
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from wide_runs import padded, run
 from physim.laws import Material
 from physim.laws.compose import Composition
 from physim.laws.core import ElasticLaw
+from physim.laws.neural.cann import cann
 from physim.laws.neural.energy import neural_energy
 from physim.laws.parameters import LAME, Param
 from physim.laws.points import Points
@@ -265,10 +266,11 @@ def test_a_network_written_as_a_loop() -> None:
     assert relative(found["adj_theta"], wanted[1]) < 1e-13
 
 
-@pytest.mark.parametrize("encoder", ["hencky", "invariants", "fibre"])
+@pytest.mark.parametrize("encoder", ["hencky", "invariants", "fibre", "stretches"])
 def test_a_learned_energy(encoder: str) -> None:
     moduli = {"nu": 0.3} if encoder == "hencky" else {"bulk_modulus": 1e5}
-    material = Material(neural_energy(encoder, 8), rho0=1000.0, values={"mu": 4e4} | moduli)
+    law = cann(encoder) if encoder == "stretches" else neural_energy(encoder, 8)
+    material = Material(law, rho0=1000.0, values={"mu": 4e4} | moduli)
     F, C = strained(10)
     check(material, F[:24], C[:24], F64, each=False, smooth=slice(2, None))
 

@@ -2,8 +2,8 @@
 
 Every law and return map is built from `log_strain` and `exp_sym`, never from singular vectors, because the
 derivative of a singular vector does not exist where two stretches coincide, while that of the matrix logarithm does.
-For the same reason there is no `svd`: `polar_rotation`, `stretches` (for symmetric functions of them) and `log_strain`
-are its parts that have a derivative everywhere, and each carries it.
+For the same reason there is no `svd`: `polar_rotation`, `stretch_strain`, `log_strain` and `stretches` (for
+symmetric functions of them) are its parts that have a derivative everywhere, and each carries it.
 The Warp sources iterate and carry hand-written adjoints; the torch versions are independent (Newton square roots,
 series) and differentiable to any order, so the float64 oracle checks one against the other.
 """
@@ -22,7 +22,7 @@ from physim.tensor.matrices import (
     skew,
     sym,
 )
-from physim.tensor.polar import polar_rotation, stretches
+from physim.tensor.polar import polar_rotation, stretch_strain, stretches
 
 __all__ = [
     "axial",
@@ -39,6 +39,7 @@ __all__ = [
     "roundoff",
     "skew",
     "spectral",
+    "stretch_strain",
     "stretches",
     "sym",
     "sym_eig",

@@ -90,6 +90,24 @@ def _polar_rotation_torch(F):
 
 
 @numeric
+def stretch_strain(F: mat33) -> mat33:
+    """V - I of F = V R, symmetric, from F - R, so that small strains keep their digits."""
+    R = polar_rotation(F)
+    return sym((F - R) @ wp.transpose(R))
+
+
+@stretch_strain.adjoint
+def _stretch_strain_adjoint(F: mat33, adj_ret: mat33):
+    # dF R^T = dV + V [w]x, whose skew part gives w: (tr(V) I - V) w = axial(dF R^T - R dF^T); transposed.
+    R = newton_polar(F)
+    V = sym(F @ wp.transpose(R))
+    A = sym(adj_ret)
+    turn = V @ A
+    w = wp.inverse(wp.trace(V) * identity() - V) @ axial(turn - wp.transpose(turn))
+    wp.adjoint[F] += (A - skew(w)) @ R
+
+
+@numeric
 def stretches(F: mat33) -> vec3:
     """Singular values of F [-], unsorted; the smallest is negative where det F < 0."""
     s, _V = sym_eig(sym(wp.transpose(polar_rotation(F)) @ F))

@@ -57,6 +57,7 @@ def laws() -> dict[str, Callable[[], Any]]:
         "neural_energy 16, convex": of(neural_energy("invariants", hidden=16, convex=True)),
         "neural_energy 16, fibre": of(neural_energy("fibre", hidden=16)),
         "cann": of(cann()),
+        "cann, stretches": of(cann("stretches")),
         "neural_viscous 8": of("fixed_corotated", neural_viscous(hidden=8), viscosity=5.0, **ELASTIC),
         "neural_energy 16, volume": of(neural_energy("volume", hidden=16), None, "fluid", bulk_modulus=1e5),
         "hencky, von_mises": of("hencky", None, "von_mises", yield_stress=2e3, **ELASTIC),

@@ -15,7 +15,7 @@ from physim.fit.learn.shooting import Motion, Shooting
 from physim.laws.material import Material
 from physim.laws.neural import cann, neural_energy, neural_plastic
 from tools.nclaw.setting import cube, truth
-from tools.nclaw.train import ENCODERS, LENGTHS, UNITS_ALONE, off
+from tools.nclaw.train import ENCODERS, LENGTHS, TERMS, UNITS_ALONE, off
 
 UNITS = 8
 """Units of the learned strength."""
@@ -67,7 +67,7 @@ def train_flow(
 
 
 def _learned(row: str, name: str, hidden: int, seed: int) -> Material:
-    law: Any = cann(ENCODERS[name]) if row == "cann" else None
+    law: Any = cann(TERMS[name]) if row == "cann" else None
     law = law or neural_energy(ENCODERS[name], hidden=UNITS_ALONE if "alone" in row else hidden)
     flow: Any = neural_plastic(UNITS)
     nets = {"network": law.network.make(seed), "inelastic_network": flow.network.make(seed)}

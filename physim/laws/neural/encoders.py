@@ -1,8 +1,8 @@
 """What a learned energy reads of a deformation, and how its slopes become a stress.
 
 An encoder turns F into a strain M, this and J into three numbers z that vanish at rest, and slopes dpsi/dz into the
-Kirchhoff stress. z[0] is 2 |dev eps|^2 and z[2] is tr(eps) for small strains eps, so the moduli at rest can be read off
-any energy of z; z[1] tells states apart that these two do not.
+Kirchhoff stress. z[0] is 2 |dev eps|^2 (of `STRETCHES` 2 |eps|^2) and z[2] is tr(eps) for small strains eps, so the
+moduli at rest can be read off any energy of z; z[1] tells states apart that these two do not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from physim.laws.elastic import lame_moduli
 from physim.laws.fluid import fluid_moduli
 from physim.laws.parameters import BULK, LAME, MU, Param
 from physim.numeric import Numeric, mat33, numeric, real, vec3
-from physim.tensor import deviator, identity, left_strain, log_1p, log_strain
+from physim.tensor import deviator, identity, left_strain, log_1p, log_strain, stretch_strain
 from physim.tensor.matrices import cofactor
 
 
@@ -113,6 +113,20 @@ def spread_hencky(eps: mat33, z: vec3, g: vec3) -> mat33:
 
 
 @numeric
+def stretch_inputs(M: mat33, e: real) -> vec3:
+    """2 |M|^2, (tr M)^2/2 and e = J - 1 from M = V - I, V^2 = F F^T."""
+    t = wp.trace(M)
+    return vec3(real(2.0) * wp.ddot(M, M), real(0.5) * t * t, e)
+
+
+@numeric
+def spread_stretches(M: mat33, z: vec3, g: vec3) -> mat33:
+    """Stress (4 g1 M + g2 tr(M) I) (I + M) + g3 J I: dpsi/dV V, for V goes with its own slopes."""
+    P = (real(4.0) * g[0]) * M + (g[1] * wp.trace(M)) * identity()
+    return P + P @ M + (g[2] * (real(1.0) + z[2])) * identity()
+
+
+@numeric
 def itself(F: mat33) -> mat33:
     """F."""
     return F
@@ -165,7 +179,7 @@ class Encoder:
         barrier: whether the volume's energy is more than z[2]^2/2, so that the two share the bulk modulus.
         used: which of z the encoder sets.
         second: what z[1] is: as large as z[0] for small strains ("even"), of third order ("odd"), of first order, the
-            strain of a fibre and at most z[0] + 2 ("fibre"), or none.
+            strain of a fibre and at most z[0] + 2 ("fibre"), of second order in the volume ("volume"), or none.
         words: z in words, for formulas.
         convex: whether z[0], z[1] are polyconvex and z[2] is affine in J, so that a convex energy that does not fall
             with z[0] and z[1] is polyconvex.
@@ -179,7 +193,7 @@ class Encoder:
     spread: Numeric
     volume: tuple[Numeric, Numeric]
     used: tuple[int, ...]
-    second: Literal["even", "odd", "fibre", "none"]
+    second: Literal["even", "odd", "fibre", "volume", "none"]
     words: str
     convex: bool = False
     barrier: bool = True
@@ -194,6 +208,10 @@ PLAIN = Encoder(
 POLYCONVEX = Encoder(
     "polyconvex", (MU, BULK), mu_bulk, left_strain, polyconvex, spread_polyconvex, _LOG,
     (0, 1, 2), "even", _K + "K2 = 2 (J^-2 (I2/3)^(3/2) - 1), e = J - 1", True,
+)  # fmt: skip
+STRETCHES = Encoder(
+    "stretches", LAME, lame_moduli, stretch_strain, stretch_inputs, spread_stretches, _LOG,
+    (0, 1, 2), "volume", "2 |V - I|^2, (tr V - 3)^2/2 with V^2 = F F^T, e = J - 1",
 )  # fmt: skip
 ENCODERS = {
     e.name: e

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from physim.laws.neural.cann import LOCK, TermWeights
+from physim.laws.neural.cann import TermWeights
+from physim.laws.neural.terms import LOCK
 from physim.laws.neural.weights import INNER, UnitWeights
 
 ROOM = 2.0
@@ -62,6 +63,9 @@ def _span_units(network: UnitWeights, size: Tensor) -> dict[str, Tensor]:
 def _span_terms(network: TermWeights, size: Tensor) -> dict[str, Tensor]:
     """Exponents of the order of one over K, locks beyond K, and terms as small there as they were at one."""
     second = torch.stack([torch.ones_like(size[0]), size[0] / size[1]]).sqrt()
+    if bool(network.follows[1]):
+        # Of the volume too.
+        size, second = torch.stack([size[0], torch.ones_like(size[0])]), torch.ones_like(second)
     bend = (second / size.sqrt())[:, None]
     network.linear.mul_(second)
     network.bend.mul_(bend)
