@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from physim.errors import InputError
+from physim.errors import FitError, InputError
 from physim.laws import LAWS, Material
 from physim.laws.example import example_material
 from physim.laws.neural import neural_maxwell
-from physim.laws.paths import path_stress
+from physim.laws.paths import LEVELS, StretchPath, path_stress
 from physim.laws.principal import Diagonal, on_axes
 from physim.laws.tables import table_stress
 
@@ -166,3 +166,53 @@ def test_a_path_that_is_none_is_refused():
         path_stress(material, "uniaxial", torch.full((2,), math.nan), ones)
     with pytest.raises(InputError, match="uniaxial, equibiaxial"):
         path_stress(material, "torsion", ones, ones)
+
+
+class Given:
+    """Stands for a walk: the stress of each level is given, that of the last one beyond."""
+
+    def __init__(self, *levels: list[float]) -> None:
+        self.levels, self.seen = levels, []
+
+    def stress(self, level: int, theta: torch.Tensor) -> torch.Tensor:
+        self.seen.append(level)
+        return torch.tensor(self.levels[min(level, len(self.levels) - 1)], dtype=torch.float64)
+
+    def both(self, level: int, theta: torch.Tensor, wanted: bool) -> tuple[torch.Tensor, None]:
+        return self.stress(level, theta), None
+
+
+def settled(*levels: list[float]) -> tuple[list[float], int]:
+    path = StretchPath(rubber(), "uniaxial", line(1.0, 1.1, 2), line(0.0, 1.0, 2))
+    path._walk = walk = Given(*levels)
+    return path.stress(torch.zeros(1, 2)).tolist(), max(walk.seen)
+
+
+def test_what_is_no_number_is_not_settled():
+    assert settled([1.0, 2.0], [1.0, 2.001], [9.0, 9.0]) == ([1.0, 2.001], 1)
+    assert settled([1.0, 3.0], [1.0, 2.1], [1.0, 2.0], [1.0, 2.0]) == ([1.0, 2.0], 3)
+    # Steps that are too large may leave what the law can do; smaller ones stay within.
+    assert settled([1.0, math.inf], [1.0, 2.0], [1.0, 2.0]) == ([1.0, 2.0], 2)
+    assert settled([1.0, 2.0], [1.0, math.nan], [1.0, 2.0], [1.0, 2.0]) == ([1.0, 2.0], 3)
+    for never in ([[1.0, math.nan]], [[1.0, 2.0], [1.0, math.inf], [1.0, math.nan]]):
+        with pytest.raises(FitError, match="at row 1 of the uniaxial path is not finite, however small"):
+            settled(*never)
+    with pytest.raises(FitError, match=r"at row 1 .* still changes by 1 Pa"):
+        settled(*([1.0, 2.0 + i] for i in range(LEVELS + 1)))
+    with pytest.raises(FitError, match=r"at row 1 .* is not finite"):
+        settled(*([1.0, 2.0 + i] for i in range(LEVELS)), [1.0, math.nan])
+
+
+def test_steps_do_not_depend_on_what_was_asked_before():
+    time = line(0.0, 4.0, 5)[1:]
+    path = StretchPath(rubber(), "uniaxial", 1.0 + 0.1 * time, time)
+    near = rubber().theta().detach()
+    far = near.clone()
+    far[0, 2:] = torch.tensor([1e6, 0.05])
+    first, other = path.stress(near), path.stress(far)
+    assert path._settled(far, wanted=False)[0] > path._settled(near, wanted=False)[0]
+    assert torch.equal(path.stress(near), first) and torch.equal(path.stress(far), other)
+    assert torch.equal(path.stress(near.clone().requires_grad_()).detach(), first)
+    begun = path.begun(far)
+    assert begun._settled(near, wanted=False)[0] == path._settled(far, wanted=False)[0]
+    assert torch.equal(begun.stress(far), other) and torch.equal(path.stress(near), first)

@@ -116,7 +116,7 @@ class TableProblem(Problem):
                 theta=theta,
             )
         if test.name not in self._paths:
-            self._paths[test.name] = StretchPath(
+            path = StretchPath(
                 material,
                 part.test,
                 test.stretch,
@@ -124,6 +124,9 @@ class TableProblem(Problem):
                 incompressible=part.incompressible,
                 measure=part.measure,
             )
+            # By the scene alone, not by what happens to be asked for first: a resumed fit has the same steps.
+            start = self._theta(part.material, material, self.space.start())
+            self._paths[test.name] = path.begun(start)
         return self._paths[test.name].stress(theta)
 
     def deformations(self, recording: str, raw: Tensor) -> Tensor:

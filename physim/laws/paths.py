@@ -7,6 +7,7 @@ divided where they are coarse, until halving them no longer changes the stress.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,10 +125,12 @@ def path_stress(
 class StretchPath:
     """A path of a test that is gone many times, with different parameters: `path_stress` for a fit.
 
-    How fine the steps must be is looked at in the first call, and again in every call with derivatives.
+    How fine the steps are depends on the parameters of a call and nothing else, so calls give the same in any order and
+    from any thread.
 
     Args:
         material, test, stretch, time, incompressible, measure, tolerance: as for `path_stress`.
+        least: level of the coarsest steps that are tried; see `begun`.
     """
 
     def __init__(
@@ -140,33 +143,59 @@ class StretchPath:
         incompressible: bool = True,
         measure: Measure = "nominal",
         tolerance: float = TOLERANCE,
+        least: int = 1,
     ) -> None:
         self._walk = _walk(material, test, stretch, time, incompressible, measure)
         self._name, self._tolerance = f"{material.composition}: the stress at row {{}} of the {test} path", tolerance
-        self._level, self._settled = 1, False
+        self._least = least
+
+    def begun(self, theta: Tensor) -> StretchPath:
+        """The same path with steps that are never coarser than what native parameters (1, k) need.
+
+        Parameters near these are then gone with the same steps, and the stress is smooth in them.
+        """
+        path = copy.copy(self)
+        with torch.no_grad():
+            try:
+                path._least, *_ = self._settled(theta.detach(), wanted=False)
+            except FitError:  # it will be told where these parameters are asked for
+                pass
+        return path
 
     def stress(self, theta: Tensor) -> Tensor:
-        """Stress [Pa], (m,), for native parameters (1, k)."""
-        wanted, walk = theta.requires_grad, self._walk
-        with torch.no_grad():
-            own = theta.detach()
-            stress, slopes = walk.both(self._level, own, wanted)
-            if wanted or not self._settled:
-                coarse = walk.stress(self._level - 1, own)
-                while not self._close(coarse, stress):
-                    self._level += 1
-                    coarse, (stress, slopes) = stress, walk.both(self._level, own, wanted)
-                self._settled = True
-        if not wanted:
-            return stress
-        return walk.stress(self._level, theta) if slopes is None else _Known.apply(theta, stress, slopes)
+        """Stress [Pa], (m,), for native parameters (1, k).
 
-    def _close(self, coarse: Tensor, fine: Tensor) -> bool:
-        """Whether halving the steps changed little: of second order, what is left is a third of the change."""
-        change = (fine - coarse).abs() / 3.0
-        if not bool(torch.isfinite(fine).all()) or bool((change <= self._tolerance * fine.abs().max()).all()):
+        Raises:
+            FitError: the steps do not converge, a stress is no number, or no stress-free thickness exists.
+        """
+        with torch.no_grad():
+            level, stress, slopes = self._settled(theta.detach(), wanted=theta.requires_grad)
+        if not theta.requires_grad:
+            return stress
+        return self._walk.stress(level, theta) if slopes is None else _Known.apply(theta, stress, slopes)
+
+    def _settled(self, theta: Tensor, *, wanted: bool) -> tuple[int, Tensor, Tensor | None]:
+        """The first level that is fine enough, the stress there, and its slopes where they are wanted and known."""
+        level, walk = self._least, self._walk
+        coarse, (stress, slopes) = walk.stress(level - 1, theta), walk.both(level, theta, wanted)
+        while not self._close(coarse, stress, level):
+            level += 1
+            coarse, (stress, slopes) = stress, walk.both(level, theta, wanted)
+        return level, stress, slopes
+
+    def _close(self, coarse: Tensor, fine: Tensor, level: int) -> bool:
+        """Whether halving the steps changed little: of second order, what is left is a third of the change.
+
+        What is no number in one of them is not settled.
+        """
+        change, good = (fine - coarse).abs() / 3.0, torch.isfinite(fine)
+        bad = ~good & ~torch.isfinite(coarse) if level < LEVELS else ~good
+        if bool(bad.any()):
+            row = self._name.format(int(bad.int().argmax()))
+            raise FitError(f"{row} is not finite, however small the steps are: the law has none there.")
+        if bool(good.all()) and bool((change <= self._tolerance * fine.abs().max()).all()):
             return True
-        if self._level == LEVELS:
+        if level >= LEVELS:
             row = int(change.argmax())
             raise FitError(
                 f"{self._name.format(row)} still changes by {float((fine - coarse)[row]):.3g} Pa when steps are "
