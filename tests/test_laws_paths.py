@@ -216,3 +216,22 @@ def test_steps_do_not_depend_on_what_was_asked_before():
     begun = path.begun(far)
     assert begun._settled(near, wanted=False)[0] == path._settled(far, wanted=False)[0]
     assert torch.equal(begun.stress(far), other) and torch.equal(path.stress(near), first)
+
+
+def test_weights_that_are_next_to_nothing_keep_their_derivatives():
+    law = neural_maxwell(3, 1)
+    material = Material("neo_hookean", None, law, rho0=1e3, values=VALUES)
+    time = line(0.0, 4.0, 5)[1:]
+    path = StretchPath(material, "uniaxial", 1.0 + 0.15 * time, time)
+    first, _ = material.laws.network_columns("inelastic")
+
+    def slopes(outer: float) -> torch.Tensor:
+        theta = material.theta().detach().clone()
+        theta[0, first : first + 3] = outer
+        theta[0, first + 3] = 1e-6  # an exponential, which has no other side of zero
+        theta.requires_grad_()
+        return torch.autograd.grad(path.stress(theta).sum(), theta)[0][0]
+
+    want, found = slopes(1e-3), slopes(1e-9)
+    assert bool((found[first : first + 3].abs() > 0.0).all()) and bool(torch.isfinite(found).all())
+    assert torch.allclose(found[first : first + 3], want[first : first + 3], rtol=2e-3)

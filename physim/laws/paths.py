@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from physim.checks import check_shape
 from physim.errors import FitError, InputError
+from physim.laws.compose import KINDS
 from physim.laws.material import Material
 from physim.laws.principal import Diagonal, on_axes
 from physim.laws.tables import TESTS, Measure, Test, isochoric, sheared
@@ -29,7 +30,9 @@ PARTS = 2
 LEVELS = 8
 TOLERANCE = 1e-3
 STEP = 3e-5
-"""Relative step of the differences by parameters: truncated at 1e-9, rounded at 1e-11."""
+"""Relative step of the differences by parameters: truncated at 1e-9, rounded at 1e-11. For small weights absolute."""
+LOST = 1e-9
+"""Of the largest stress: change by a step that is too small to be told from rounding."""
 _NEWTON = 40
 _SOLVED = 1e-11
 
@@ -300,6 +303,7 @@ class _Axes(_Walk):
         self.test: Test = test
         self.incompressible, self.measure = incompressible, measure
         self.project = on_axes(material.laws.project_parts())
+        self.weights = [i for kind in KINDS for i in range(*material.laws.network_columns(kind))]
         self.tau = on_axes(material.laws.stress_parts())
 
     def both(self, level: int, theta: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
@@ -307,10 +311,17 @@ class _Axes(_Walk):
         if not wanted:
             return self.stress(level, theta), None
         size = STEP * torch.where(theta[0] == 0.0, 1.0, theta[0].abs())
-        moves = torch.cat([torch.diag(size), -torch.diag(size), torch.zeros_like(theta)])
-        found = self.stress(level, theta + moves)
-        up, down = found[:, :-1].chunk(2, dim=1)
-        return found[:, -1], (up - down) / (2.0 * size)
+        small = [i for i in self.weights if 0.0 < abs(float(theta[0, i])) < 1.0]
+        sizes = torch.cat([size, torch.full((len(small),), STEP, dtype=size.dtype)])
+        moves = sizes[:, None] * torch.eye(len(size), dtype=size.dtype)[[*range(len(size)), *small]]
+        found = self.stress(level, theta + torch.cat([moves, -moves, torch.zeros_like(theta)]))
+        (up, down), stress = found[:, :-1].chunk(2, dim=1), found[:, -1]
+        change, slopes = (up - down).abs().amax(dim=0), (up - down) / (2.0 * sizes)
+        for i, column in enumerate(small, start=len(size)):
+            # A share of a weight that is next to nothing moves the stress by less than it is rounded to.
+            if bool(change[column] < LOST * stress.abs().max()) and bool(torch.isfinite(change[i])):
+                slopes[:, column] = slopes[:, i]
+        return stress, slopes[:, : len(size)]
 
     def stress(self, level: int, theta: Tensor) -> Tensor:
         """Stress of the rows [Pa], (m,), or (m, n) for theta (n, k) with n > 1."""
