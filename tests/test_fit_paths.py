@@ -101,6 +101,7 @@ def test_more_branches_have_names_of_their_own(tmp_path):
     raw = problem.space.start().requires_grad_()
     (slope,) = torch.autograd.grad(problem.predict("slow", raw)[0].objective().square().sum(), raw)
     assert bool((slope[2:] != 0.0).any()) and bool(torch.isfinite(slope).all())
+    assert float(torch.linalg.det(problem.deformations("slow", raw)).sub(1.0).abs().max()) < 1e-12
     path.write_text(text.replace("branches: 4", "branches: 3"))
     with pytest.raises(SceneError, match="branch_modulus_4"):
         load_scene(path)

@@ -13,7 +13,7 @@ from physim.laws.example import example_material
 from physim.laws.neural import neural_maxwell
 from physim.laws.paths import LEVELS, StretchPath, path_stress
 from physim.laws.principal import Diagonal, on_axes
-from physim.laws.tables import table_stress
+from physim.laws.tables import table_deformation, table_stress
 
 torch.set_num_threads(1)
 
@@ -79,6 +79,25 @@ def test_a_compressible_side_is_free():
     for modulus, shear in zip(stress.tolist(), (MU + BRANCH, MU), strict=True):
         bulk = 2e4 + 2.0 / 3.0 * MU
         assert modulus == pytest.approx(9.0 * bulk * shear / (3.0 * bulk + shear), abs=1e-3 * float(stress[0]))
+
+
+def test_deformations_are_those_of_the_path():
+    """A side that viscosity held back is not where a slow test has it; of a plastic solid the elastic part is told."""
+    stretch, time = line(1.0, 1.02, 2)[1:], line(0.0, 1e-6, 2)[1:]
+    theta = rubber().theta().detach()
+    fast = StretchPath(rubber(), "uniaxial", stretch, time, incompressible=False)
+    slow = StretchPath(rubber(), "uniaxial", stretch, 1e12 * time, incompressible=False)
+    want = table_deformation(rubber(), "uniaxial", stretch, incompressible=False)
+    assert torch.allclose(slow.deformation(theta), want, rtol=0.0, atol=1e-6)
+    # The branch adds its modulus to shear alone: as large a bulk modulus leaves no transverse strain.
+    assert torch.allclose(fast.deformation(theta)[0, 1, 1], torch.ones(()).double(), rtol=0.0, atol=2e-4)
+    assert float(want[0, 1, 1]) < 0.995
+    clay = Material("hencky", None, "von_mises", rho0=1e3, values={"E": 3e5, "nu": 0.3, "yield_stress": 5e3})
+    for test in ("uniaxial", "simple_shear"):
+        path = StretchPath(clay, test, 10.0 * (stretch - 1.0) + (test == "uniaxial"), time)
+        F = path.deformation(clay.theta().detach())
+        strain = torch.log(torch.linalg.svdvals(F)).norm(dim=1)
+        assert F.shape == (1, 3, 3) and float(strain) == pytest.approx(5e3 / (2.0 * 3e5 / 2.6), rel=1e-3)
 
 
 def test_viscous_stress_and_yield():

@@ -106,38 +106,52 @@ class TableProblem(Problem):
 
     def _stress(self, test: StressTest, material: Material, theta: Tensor) -> Tensor:
         part = test.part
-        if test.time is None:
-            return table_stress(
-                material,
-                part.test,
-                test.stretch,
-                incompressible=part.incompressible,
-                measure=part.measure,
-                theta=theta,
-            )
+        if test.time is not None:
+            return self._path(test, test.time, material).stress(theta)
+        return table_stress(
+            material,
+            part.test,
+            test.stretch,
+            incompressible=part.incompressible,
+            measure=part.measure,
+            theta=theta,
+        )
+
+    def _path(self, test: StressTest, time: Tensor, material: Material) -> StretchPath:
+        part = test.part
         if test.name not in self._paths:
             path = StretchPath(
                 material,
                 part.test,
                 test.stretch,
-                test.time,
+                time,
                 incompressible=part.incompressible,
                 measure=part.measure,
             )
             # By the scene alone, not by what happens to be asked for first: a resumed fit has the same steps.
             start = self._theta(part.material, material, self.space.start())
             self._paths[test.name] = path.begun(start)
-        return self._paths[test.name].stress(theta)
+        return self._paths[test.name]
 
     def deformations(self, recording: str, raw: Tensor) -> Tensor:
-        """Deformation gradients of a test's rows at raw parameters, (m, 3, 3)."""
+        """Deformation gradients of a test's rows at raw parameters, (m, 3, 3); of plastic solids the elastic part.
+
+        Sides that are free in a test in time are where its viscous stress and its history leave them.
+
+        Raises:
+            Rejected: no stress-free thickness exists for a compressible law at these parameters.
+        """
         test = self.tests[recording]
-        material = self._materials[test.part.material]
+        part, material = test.part, self._materials[test.part.material]
         with torch.no_grad():
-            theta = self._theta(test.part.material, material, raw)
-            return table_deformation(
-                material, test.part.test, test.stretch, incompressible=test.part.incompressible, theta=theta
-            )
+            theta = self._theta(part.material, material, raw)
+            try:
+                if test.time is not None:
+                    return self._path(test, test.time, material).deformation(theta)
+                incompressible = part.incompressible
+                return table_deformation(material, part.test, test.stretch, incompressible=incompressible, theta=theta)
+            except FitError as error:
+                raise Rejected(str(error)) from None
 
     def moved(self, overrides: Callable[[Scene], Sequence[str]]) -> Problem:
         """The same tables with other numbers of the scene."""

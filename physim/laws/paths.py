@@ -8,7 +8,6 @@ divided where they are coarse, until halving them no longer changes the stress.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,13 +19,10 @@ from physim.checks import check_shape
 from physim.errors import FitError, InputError
 from physim.laws.compose import KINDS
 from physim.laws.material import Material
+from physim.laws.path_steps import cut
 from physim.laws.principal import Diagonal, on_axes
 from physim.laws.tables import TESTS, Measure, Test, isochoric, sheared
 
-STRAIN = 0.1
-"""Hencky strain of one step on the coarsest level."""
-PARTS = 2
-"""Least number of steps between two turning points, on the coarsest level."""
 LEVELS = 8
 TOLERANCE = 1e-3
 STEP = 3e-5
@@ -35,57 +31,6 @@ LOST = 1e-9
 """Of the largest stress: change by a step that is too small to be told from rounding."""
 _NEWTON = 40
 _SOLVED = 1e-11
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A path of m rows cut into steps.
-
-    Attributes:
-        stretch: at the ends of the steps, the first one the undeformed body, (k + 1,).
-        time: there [s], (k + 1,).
-        before: of each row, the last end that is not after it, (m,).
-    """
-
-    stretch: Tensor
-    time: Tensor
-    before: Tensor
-
-
-def cut(stretch: Tensor, time: Tensor, rest: float, level: int) -> Steps:
-    """Steps of a path: ends lie on rows, on every turning point, and between rows that are far apart.
-
-    Args:
-        stretch: of the rows, linear in time between them, (m,).
-        time: of the rows [s], not falling, (m,).
-        rest: stretch of the undeformed body at time 0, from where the path starts.
-        level: each has half the steps of the next one.
-    """
-    s, t = [rest, *stretch.tolist()], [0.0, *time.tolist()]
-    every = torch.cat([stretch.new_tensor([rest]), stretch])
-    strain = torch.log(every) if rest else every
-    moving = every.diff().sign()
-    piece = torch.cat([moving[:1] != moving[:1], moving[1:] != moving[:-1]]).cumsum(0)
-    way = strain.diff().abs()
-    empty = torch.zeros(int(piece[-1]) + 1, dtype=way.dtype)
-    whole, rows = (empty.index_add(0, piece, w) for w in (way, torch.ones_like(way)))
-    # Of what a piece between two turning points covers, of its rows where it holds still.
-    share = torch.where(moving == 0, 1.0 / rows[piece], way / torch.where(whole > 0, whole, 1.0)[piece])
-    need = (share * (whole / STRAIN).clamp(min=PARTS)[piece] * 2.0**level).tolist()
-    turns = [*(piece.diff() > 0).tolist(), False]
-    ends, before, gathered = [(rest, 0.0)], [], 0.0
-    for i, wanted in enumerate(need):
-        gathered += wanted
-        parts = max(1, math.ceil(wanted - 1e-9))
-        # Sums of shares of a piece come back to whole numbers but for roundoff.
-        if gathered > 1.0 - 1e-9 or turns[i] or t[i + 1] == t[i]:
-            for part in range(1, parts + 1):
-                share = part / parts
-                ends.append((s[i] + share * (s[i + 1] - s[i]), t[i] + share * (t[i + 1] - t[i])))
-            gathered = 0.0
-        before.append(len(ends) - 1)
-    stretch_at, time_at = (torch.tensor(v, dtype=torch.float64) for v in zip(*ends, strict=True))
-    return Steps(stretch_at, time_at, torch.tensor(before))
 
 
 def path_stress(
@@ -177,6 +122,16 @@ class StretchPath:
             return stress
         return self._walk.stress(level, theta) if slopes is None else _Known.apply(theta, stress, slopes)
 
+    def deformation(self, theta: Tensor) -> Tensor:
+        """Deformation gradients of the rows, (m, 3, 3), for native parameters (1, k); plastic strain is left out.
+
+        Raises:
+            FitError: as `stress`.
+        """
+        with torch.no_grad():
+            level, *_ = self._settled(theta.detach(), wanted=False)
+            return self._walk.deformation(level, theta.detach())
+
     def _settled(self, theta: Tensor, *, wanted: bool) -> tuple[int, Tensor, Tensor | None]:
         """The first level that is fine enough, the stress there, and its slopes where they are wanted and known."""
         level, walk = self._least, self._walk
@@ -264,6 +219,10 @@ class _Walk:
         """Stress of the rows [Pa], (m,), with the steps of a level; theta is (1, k)."""
         raise InputError("a walk needs a test.")
 
+    def deformation(self, level: int, theta: Tensor) -> Tensor:
+        """Deformation gradients of the rows that the elastic law sees, (m, 3, 3); theta is (1, k)."""
+        raise InputError("a walk needs a test.")
+
     def both(self, level: int, theta: Tensor, wanted: bool) -> tuple[Tensor, Tensor | None]:
         """Stress, and d(stress)/d(theta), (m, k), where it is wanted and found without autograd."""
         return self.stress(level, theta), None
@@ -274,11 +233,22 @@ class _Plane(_Walk):
 
     def stress(self, level: int, theta: Tensor) -> Tensor:
         """Shear stress."""
+        F, h = self._gone(level, theta)
+        begin, took = self.ways(0.0)
+        rate = torch.where(took > 0, (self.stretch - begin) / torch.where(took > 0, took, 1.0), 0.0)
+        L = sheared(rate) - torch.eye(3, dtype=torch.float64)
+        return self.material.kirchhoff(F, L, h[:, : self.material.history_size], theta)[:, 0, 1]
+
+    def deformation(self, level: int, theta: Tensor) -> Tensor:
+        """See `_Walk`."""
+        return self._gone(level, theta)[0]
+
+    def _gone(self, level: int, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Deformation and history of the rows."""
         material, project = self.material, torch.vmap(self.material.laws.torch_project())
         steps = cut(self.stretch, self.time, 0.0, level)
-        k = material.history_size
         F, h = torch.eye(3, dtype=torch.float64)[None], material.rest_history(1)
-        h = h if k else torch.zeros(1, 1, dtype=torch.float64)
+        h = h if material.history_size else torch.zeros(1, 1, dtype=torch.float64)
         states = [(F, h)]
         for amount, dt in zip(steps.stretch.diff(), steps.time.diff(), strict=True):
             f = sheared(amount[None])
@@ -286,11 +256,7 @@ class _Plane(_Walk):
             states.append((F, h))
         F, h = (torch.cat(parts)[steps.before] for parts in zip(*states, strict=True))
         f, every = sheared(self.stretch - steps.stretch[steps.before]), theta.expand(len(F), -1)
-        F, h = project(f @ F, h, f, every, self.time - steps.time[steps.before])
-        begin, took = self.ways(0.0)
-        rate = torch.where(took > 0, (self.stretch - begin) / torch.where(took > 0, took, 1.0), 0.0)
-        L = sheared(rate) - torch.eye(3, dtype=torch.float64)
-        return material.kirchhoff(F, L, h[:, :k], theta)[:, 0, 1]
+        return project(f @ F, h, f, every, self.time - steps.time[steps.before])
 
 
 class _Axes(_Walk):
@@ -325,6 +291,23 @@ class _Axes(_Walk):
 
     def stress(self, level: int, theta: Tensor) -> Tensor:
         """Stress of the rows [Pa], (m,), or (m, n) for theta (n, k) with n > 1."""
+        columns = theta.unbind(1)
+        F, h, y = self._gone(level, theta)
+        begin, took = self.ways(1.0)
+        tau = self._tau(F, h, self._rate(begin[:, None], self.stretch[:, None], took[:, None], y, y), columns)
+        along = tau[0] - tau[2] if self.incompressible else tau[0]
+        if self.measure == "nominal":
+            along = along / self.stretch[:, None]
+        elif not self.incompressible:
+            along = along / torch.exp(y * (2.0 if self.test == "uniaxial" else 1.0))
+        return along[:, 0] if theta.shape[0] == 1 else along
+
+    def deformation(self, level: int, theta: Tensor) -> Tensor:
+        """See `_Walk`."""
+        return torch.diag_embed(self._gone(level, theta)[0][..., 0].mT)
+
+    def _gone(self, level: int, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Deformation, history and free stretch of the rows, (..., m, n) each."""
         steps, columns = cut(self.stretch, self.time, 1.0, level), theta.unbind(1)
         n = theta.shape[0]
         F, y = torch.ones(3, 1, n, dtype=torch.float64), torch.zeros(1, n, dtype=torch.float64)
@@ -336,15 +319,7 @@ class _Axes(_Walk):
         F, h, y = (torch.cat(parts, dim=-2)[..., steps.before, :] for parts in zip(*states, strict=True))
         gone = self.time - steps.time[steps.before]
         way = tuple(v[:, None] for v in (steps.stretch[steps.before], self.stretch, gone))
-        F, h, y = self._step(F, h, y, way, columns)
-        begin, took = self.ways(1.0)
-        tau = self._tau(F, h, self._rate(begin[:, None], self.stretch[:, None], took[:, None], y, y), columns)
-        along = tau[0] - tau[2] if self.incompressible else tau[0]
-        if self.measure == "nominal":
-            along = along / self.stretch[:, None]
-        elif not self.incompressible:
-            along = along / torch.exp(y * (2.0 if self.test == "uniaxial" else 1.0))
-        return along[:, 0] if n == 1 else along
+        return self._step(F, h, y, way, columns)
 
     def _total(self, s: Tensor, y: Tensor) -> Tensor:
         """Stretches of the body, (3, m, n); y is the logarithm of the free stretch over the isochoric one."""
