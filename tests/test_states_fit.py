@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from physim.errors import FitError, InputError
+from physim.errors import FitError, InputError, SimulationError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.learn.lessons import make_task
 from physim.fit.learn.outcome import unexcited_sentence
@@ -21,7 +21,7 @@ from physim.scene.loader import load_scene
 from physim.scene.materials import read_material_file
 from physim.scene.problems import SceneError
 from physim.scene.run import run_scene
-from physim.scene.states_file import STATES, read_states, write_states
+from physim.scene.states_file import STATES, StatesKeeper, join_states, read_states, write_states
 from physim.scene.weights_file import write_weights
 
 SCENE = """
@@ -74,6 +74,43 @@ def test_states_are_written_and_read_to_the_bit(made: Path, tmp_path: Path) -> N
     for a, b in zip(found.states, again.states, strict=True):
         assert a.t == b.t and all(torch.equal(getattr(a, n), getattr(b, n)) for n in "xvCFh")
     assert torch.equal(found.vol0, again.vol0)
+
+
+def test_states_outlive_a_run_that_fails_or_is_ended(made: Path, tmp_path: Path) -> None:
+    whole = read_states(made / STATES)
+    scene = load_scene(made / "truth.yaml", ["bodies.block.velocity=[40, 0, 0]"])
+    with pytest.raises(
+        SimulationError, match=r"left the grid.* The \d+ states up to there are in .*states.safetensors"
+    ):
+        run_scene(scene, tmp_path / "failed", states=True)
+    (folder,) = (tmp_path / "failed").iterdir()
+    found = read_states(folder / STATES)
+    assert 2 < len(found) < len(whole) and not (folder / "states").exists()
+    assert f'"kept": {len(found)}' in (folder / "log.jsonl").read_text()
+
+    def ended(done: int, total: int) -> None:
+        if done >= 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_scene(load_scene(made / "truth.yaml"), tmp_path / "ended", states=True, progress=ended)
+    (folder,) = (tmp_path / "ended").iterdir()
+    found = read_states(folder / STATES)
+    assert 3 <= len(found) <= 4
+    for a, b in zip(found.states, whole.states, strict=False):
+        assert a.t == b.t and all(torch.equal(getattr(a, n), getattr(b, n)) for n in "xvCFh")
+
+    keeper = StatesKeeper(tmp_path / STATES, whole.vol0, whole.dt, whole.every, whole.title)
+    for state in whole.states:  # of a run that is killed without a word nothing joins them
+        keeper.add(state)
+    again = read_states(join_states(tmp_path / "states"))
+    write_states(tmp_path / "once.safetensors", whole)
+    assert len(again) == 21 and torch.equal(again.states[20].F, whole.states[20].F) and again.title == whole.title
+    assert {n: t.shape for n, t in load_file(tmp_path / STATES).items()} == {
+        n: t.shape for n, t in load_file(tmp_path / "once.safetensors").items()
+    }
+    with pytest.raises(InputError, match="no states to join"):
+        join_states(tmp_path / "states")
 
 
 def test_states_that_do_not_fit_are_refused_in_words(made: Path, tmp_path: Path) -> None:

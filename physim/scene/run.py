@@ -17,7 +17,7 @@ from physim.scene.expectation import Verdict, verdict
 from physim.scene.loader import Scene
 from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
-from physim.scene.states_file import STATES, States, write_states
+from physim.scene.states_file import STATES, States, StatesKeeper
 from physim.sim.rollout import rollout
 
 LOG = "log.jsonl"
@@ -80,7 +80,7 @@ def run_scene(
 
     Raises:
         SceneError, StabilityError: the scene cannot be built.
-        RolloutFailure: a substep failed; frames and log up to it are kept.
+        RolloutFailure: a substep failed; frames, log and states up to it are kept.
     """
     if states and scene.spec.solver != "mpm":
         raise scene.error(("solver",), f"states are of particles: `solver: mpm`, not `{scene.spec.solver}`")
@@ -91,25 +91,31 @@ def run_scene(
     for message in (*scene.warnings, *built.warnings):
         append_jsonl(folder / LOG, {"event": "warning", "message": message})
     keeper = _Keeper(built, gauges, folder, states=states)
-    with torch.no_grad():
-        if ready is not None:
-            built.solver.step(built.state, None, built.dt)
-            ready()
-        trajectory = rollout(
-            built.solver,
-            built.state,
-            dt=built.dt,
-            steps=built.steps,
-            every=built.every,
-            save=keeper.keep,
-            progress=progress,
-            strict=False,
-        )
+    told = ""
+    try:
+        with torch.no_grad():
+            if ready is not None:
+                built.solver.step(built.state, None, built.dt)
+                ready()
+            trajectory = rollout(
+                built.solver,
+                built.state,
+                dt=built.dt,
+                steps=built.steps,
+                every=built.every,
+                save=keeper.keep,
+                progress=progress,
+                strict=False,
+            )
+    finally:
+        if keeper.states is not None:
+            told = keeper.states.join()
+            append_jsonl(folder / LOG, {"event": "states", "kept": keeper.states.count, "message": told})
     keeper.finish(trajectory.final)
     stats = trajectory.stats | {"status": trajectory.status.value, "particles": len(built.x0)}
     append_jsonl(folder / LOG, {"event": "end", **stats})
     if trajectory.failure is not None:
-        raise trajectory.failure
+        raise trajectory.failure.remarked(told)
     series = keeper.series()
     units = {name: gauge.unit for name, gauge in gauges.items()}
     found = verdict(scene, trajectory.times, series, units)
@@ -130,7 +136,9 @@ class _Keeper:
 
     def __init__(self, built: Built, gauges: dict[str, Any], folder: Path, *, states: bool = False) -> None:
         self.built, self.gauges, self.folder = built, gauges, folder
-        self.states: list[Any] | None = [] if states else None
+        title = built.scene.spec.title
+        path, vol0 = folder / STATES, built.model.vol0
+        self.states = StatesKeeper(path, vol0, built.dt, built.every, title) if states else None
         self.read = gauge_reader(built, gauges) if gauges else None
         self.rows: list[np.ndarray] = []
         body = np.concatenate([np.full(len(b.x), i, np.int32) for i, b in enumerate(built.bodies)])
@@ -145,7 +153,7 @@ class _Keeper:
         arrays = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in frame.items()}
         arrays["t"] = np.array([particles.t])
         if self.states is not None:
-            self.states.append(particles.detach())
+            self.states.add(particles)
         self.save(self.folder / FRAMES / f"{number:05d}.safetensors", arrays)
         row = self.read(state).detach().numpy() if self.read else np.zeros(0)
         self.rows.append(row)
@@ -170,8 +178,6 @@ class _Keeper:
         particles = self.built.solver.particles(state)
         arrays = {k: getattr(particles, k).detach().cpu().numpy() for k in STATE}
         self.save(self.folder / FINAL, arrays | {"t": np.array([particles.t])})
-        if self.states is not None and len(self.states) > 1:
-            write_states(self.folder / STATES, states_of(self.built, self.states))
 
     def save(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         """Write arrays atomically."""

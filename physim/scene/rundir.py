@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,18 +54,19 @@ def run_folders(name: str, root: str | Path = "runs") -> list[Path]:
     return sorted(found, key=lambda p: p.stat().st_mtime)
 
 
-def write_atomic(path: str | Path, data: bytes | str) -> None:
+def write_atomic(path: str | Path, data: bytes | str | Iterable[bytes]) -> None:
     """Write `data` so that a reader finds the old file or the whole new one, even after `kill -9`.
 
-    Text is written as UTF-8. The bytes reach the disk before the name changes.
+    Text is written as UTF-8. The bytes, whole or one part after the other, reach the disk before the name changes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = data.encode("utf-8") if isinstance(data, str) else data
+    parts = [raw] if isinstance(raw, bytes) else raw
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(raw)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)

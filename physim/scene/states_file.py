@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any
 
 from physim.errors import InputError
@@ -58,6 +60,76 @@ def write_states(path: Path, found: States) -> Path:
     words = {"format": FORMAT, "dt": repr(found.dt), "every": str(found.every), "title": found.title}
     write_atomic(path, save({n: t.contiguous() for n, t in tensors.items()}, metadata=words))
     return path
+
+
+class StatesKeeper:
+    """Keeps states on the disk one by one as they come, each whole, and joins them in the end.
+
+    Args:
+        path: of the file that they are joined to; until then they lie in a folder of its name without the ending.
+        vol0: volumes at rest [m^3], (n,).
+        dt: substep [s].
+        every: substeps between two states.
+        title: of the scene.
+    """
+
+    def __init__(self, path: Path, vol0: Tensor, dt: float, every: int, title: str) -> None:
+        self.path, self.count = path, 0
+        self._vol0, self._dt, self._every, self._title = vol0, dt, every, title
+
+    def add(self, state: ParticleState) -> None:
+        """Keep one more."""
+        one = States((state,), self._vol0, self._dt, self._every, self._title)
+        write_states(self.path.with_suffix("") / f"{self.count:06d}{self.path.suffix}", one)
+        self.count += 1
+
+    def join(self) -> str:
+        """Join them; a sentence about how many there are, and where."""
+        if self.count < 2:
+            rmtree(self.path.with_suffix(""), ignore_errors=True)
+            return "No state after the first was reached; none is kept."
+        return f"The {self.count} states up to there are in {join_states(self.path.with_suffix(''))}."
+
+
+def join_states(folder: Path) -> Path:
+    """Join the states that a run left in a folder, one file each, to one file beside it, and remove the folder.
+
+    A run does so when it ends, however it ends; this is for what is left after `kill -9`. One state at a time is in
+    memory.
+
+    Raises:
+        InputError: no state lies there.
+    """
+    parts = sorted(folder.glob("[0-9]*.safetensors"))
+    if not parts:
+        raise InputError(f"{display(folder)}: no states to join; expected the folder `states` of a run that was ended.")
+    path = folder.with_name(folder.name + parts[0].suffix)
+    write_atomic(path, _joined(parts))
+    rmtree(folder)
+    return path
+
+
+def _joined(parts: Sequence[Path]) -> Iterator[bytes]:
+    """A file of the states in several: the header, then tensor by tensor what each of them has of it."""
+    from safetensors import safe_open
+
+    with safe_open(str(parts[0]), framework="np") as first:
+        header: dict[str, Any] = {"__metadata__": first.metadata()}
+        of = {name: parts if name != "vol0" else parts[:1] for name in first.keys()}
+        at = 0
+        for name, files in of.items():
+            one = first.get_tensor(name)
+            size, rows = one.nbytes * len(files), one.shape[0] * len(files)
+            kind = first.get_slice(name).get_dtype()
+            header[name] = {"dtype": kind, "shape": [rows, *one.shape[1:]], "data_offsets": [at, at + size]}
+            at += size
+    words = json.dumps(header).encode()
+    words += b" " * (-len(words) % 8)
+    yield len(words).to_bytes(8, "little") + words
+    for name, files in of.items():
+        for file in files:
+            with safe_open(str(file), framework="np") as part:
+                yield part.get_tensor(name).tobytes()
 
 
 def read_states(path: Path, *, particles: int | None = None, dt: float | None = None) -> States:

@@ -63,6 +63,12 @@ class RolloutFailure(SimulationError):
         """The same failure in a world of another number."""
         return self._again(world=world)
 
+    def remarked(self, told: str) -> RolloutFailure:
+        """The same failure with a further sentence, if it is not empty."""
+        found = self._again()
+        found.args = (" ".join([str(self), *([told] if told else [])]),)
+        return found
+
     def _again(self, **changes: Any) -> RolloutFailure:
         names = ("substep", "particle", "world", "t", "quantity", "detail")
         return RolloutFailure(self.status, **({n: getattr(self, n) for n in names} | changes))
