@@ -91,7 +91,7 @@ class StatesKeeper:
         return f"The {self.count} states up to there are in {join_states(self.path.with_suffix(''))}."
 
 
-def join_states(folder: Path) -> Path:
+def join_states(folder: str | Path) -> Path:
     """Join the states that a run left in a folder, one file each, to one file beside it, and remove the folder.
 
     A run does so when it ends, however it ends; this is for what is left after `kill -9`. One state at a time is in
@@ -100,6 +100,7 @@ def join_states(folder: Path) -> Path:
     Raises:
         InputError: no state lies there.
     """
+    folder = Path(folder)
     parts = sorted(folder.glob("[0-9]*.safetensors"))
     if not parts:
         raise InputError(f"{display(folder)}: no states to join; expected the folder `states` of a run that was ended.")
