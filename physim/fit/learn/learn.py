@@ -62,7 +62,7 @@ class Learned:
         history: one record per round.
         start: what the linear start found, as plain values; None without.
         stopped: why it ended.
-        seconds: wall time, of the last process where it was resumed.
+        seconds: wall time, with that of earlier processes up to the checkpoint from which it was resumed.
         held: predictions of what is held out, one per lesson.
         taught: runs of the first stage, by which coefficients are told apart.
         names: of the lessons of `held`.
@@ -233,8 +233,10 @@ class _Learner:
         store, key = self.store, self.key
         tree = self.ranks.from_first(lambda: restored(store, key) if resume and store is not None else None)
         position = tree or self._begin()
+        # The budget is that of the whole task, however often it is resumed.
+        began -= position.setdefault("seconds", 0.0)
         if tree is None:
-            self._save(position)
+            self._save(position, began)
         else:
             with torch.no_grad():
                 for name, raw in self.material.named_parameters():
@@ -249,7 +251,7 @@ class _Learner:
                 stopped = "the time is up"
                 break
             self._round(position, search, judged)
-            self._save(position)
+            self._save(position, began)
         best = position["best"]
         self.coordinates.write(best)
         first = self.stages[0] if self.stages else Stage("weak form", 1, 40)
@@ -351,7 +353,8 @@ class _Learner:
         if self.listen is not None and self.ranks.first:
             self.listen(record)
 
-    def _save(self, position: dict[str, Any]) -> None:
+    def _save(self, position: dict[str, Any], began: float) -> None:
+        position["seconds"] = time.perf_counter() - began
         if self.store is not None:
             store = self.store
             self.ranks.from_first(lambda: [str(store.save({"key": self.key, "position": position}))])

@@ -30,7 +30,7 @@ class Schedule:
         rounds: most rounds of a stage.
         held_out: share of each motion, at its end, that is not learned from but judged by.
         patience: rounds without a better prediction of what is held out after which a stage is over.
-        budget: time [s] after which no further round begins; none unless given.
+        budget: time [s] after which no further round begins, resumed or not; none unless given.
         rate: first step of `adam` in raw parameters.
         iterations: gradients of one round of `adam` or `lbfgs`.
         ema: share of the old that the running mean of `adam` keeps at each iteration.
