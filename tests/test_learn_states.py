@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from test_learn import TRUE, block, observe
@@ -9,6 +11,7 @@ from test_learn import TRUE, block, observe
 from physim.errors import FitError, InputError
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.learn.coordinates import Coefficients, Parameters
+from physim.fit.learn.descend import descend
 from physim.fit.learn.learn import Lesson, learn, learn_motion, shortened
 from physim.fit.learn.runs import Runs
 from physim.fit.learn.schedule import Schedule, make_stages
@@ -147,6 +150,38 @@ def test_a_law_is_learned_resumed_to_the_same_bits_and_only_for_the_same_task(se
     assert len(again.history) == len(found.history)
     with pytest.raises(FitError, match="changed since: the scene"):
         learn([Lesson("drop", block(other), seen)], QUICK, store=store, key={"the scene": "b"}, resume=True)
+
+
+def test_misfits_are_those_of_what_is_kept(seen: Motion) -> None:
+    material = fresh()
+    objective = Objective(Parameters(material), [Runs(Shooting(block(material), seen), [0, 5], 3)])
+    search = Search(objective.coordinates.read())
+    kept = [float(objective.misfits(search.point[None])[0])]
+    for _ in range(2):
+        told = descend(objective, search, method="adam", rate=0.1, iterations=4, total=8, ema=0.9)
+        kept.append(float(objective.misfits(search.point[None])[0]))
+        assert told == (kept[-2], kept[-1])
+    assert search.optimiser is not None and not torch.equal(search.optimiser["z"], search.point)
+
+    schedule = Schedule(
+        start="none", method="adam", lengths=(8,), whole=False, rounds=3, iterations=4, rate=0.1, held_out=0.0
+    )
+    found = learn([Lesson("drop", block(fresh()), seen)], schedule)
+    records = found.history
+    assert [r["before"] for r in records[1:]] == [r["misfit"] for r in records[:-1]]
+    assert found.held_out == min(r["misfit"] for r in records if r["better"])
+
+
+def test_a_budget_is_that_of_the_whole_task(seen: Motion, tmp_path, monkeypatch) -> None:
+    seconds = iter(range(10_000))
+    monkeypatch.setattr("physim.fit.learn.learn.time", SimpleNamespace(perf_counter=lambda: float(next(seconds))))
+    schedule = Schedule(start="none", method="adam", lengths=(8,), whole=False, rounds=40, iterations=2, budget=12.0)
+    store = CheckpointStore(tmp_path)
+    found = learn([Lesson("drop", block(fresh()), seen)], schedule, store=store)
+    assert found.stopped == "the time is up" and 1 <= len(found.history) < 10 and found.seconds > 12.0
+    again = learn([Lesson("drop", block(fresh()), seen)], schedule, store=store, resume=True)
+    assert again.stopped == "the time is up" and len(again.history) == len(found.history)
+    assert again.seconds >= 12.0
 
 
 @pytest.mark.parametrize("method", ["adam", "lbfgs"])

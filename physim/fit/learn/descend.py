@@ -44,7 +44,7 @@ def descend(
         ema: share of the old that the running mean keeps.
 
     Returns:
-        The mean square at the first iteration and the least one.
+        The mean square at the point that the search had, and at the one that it has now.
     """
     tree = search.optimiser
     z = search.point if tree is None else tree["z"]
@@ -53,16 +53,17 @@ def descend(
     mean = z.clone() if tree is None else tree["mean"]
     if tree is not None:
         optimiser.restore(tree["state"])
-    target, losses = _Clipped(objective), []
+    before = float(objective.misfits(search.point[None])[0]) if tree is None else tree["misfit"]
+    target = _Clipped(objective)
     for _ in range(iterations):
         report = optimiser.step(target)  # type: ignore[arg-type]
-        if report.loss < float("inf"):
-            losses.append(report.loss)
         z = report.z
         with torch.no_grad():
             mean = ema * mean + (1.0 - ema) * z if adam else z
         if report.stop:
             break
-    search.optimiser = {"state": optimiser.state(), "mean": mean, "z": z}
+    # Of the mean, which is what is kept; Adam's own points may be far from it.
+    after = float(objective.misfits(mean[None])[0])
+    search.optimiser = {"state": optimiser.state(), "mean": mean, "z": z, "misfit": after}
     search.point = mean.clone()
-    return (losses[0], min(losses)) if losses else (float("inf"), float("inf"))
+    return before, after

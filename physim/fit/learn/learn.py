@@ -325,9 +325,11 @@ class _Learner:
                 total=schedule.iterations * schedule.rounds,
                 ema=schedule.ema,
             )
+        if judged is None and position["round"] == 0:
+            position["best_held"] = before  # runs of other stages are no measure for those of this one
         position["round"] += 1
         held = self._judge(search.point) if judged is not None else after
-        better = held < position["best_held"] or (judged is None and after < before)
+        better = held < position["best_held"]
         if better:
             position["best"], position["best_held"] = search.point.clone(), held
         position["worse"] = 0 if better else position["worse"] + 1
