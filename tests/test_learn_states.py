@@ -82,6 +82,17 @@ def test_tracks_of_some_particles_are_compared_and_differentiated(seen: Motion) 
         Runs(Shooting(block(material), seen), [0], 6, observed=torch.tensor([-1, 4]))
 
 
+def test_position_errors_are_means_over_particles_and_axes(seen: Motion) -> None:
+    material = fresh()
+    solver, state, want = block(material), seen.states[0], []
+    with torch.no_grad():
+        for known in seen.states[1:4]:
+            state = solver.advance(state, None, seen.dt, seen.every)
+            want.append(float((state.x - known.x).square().mean()))
+    found = Runs(Shooting(block(material), seen), [0], 3).position_errors(material.theta().detach())
+    assert found.tolist() == pytest.approx(want, rel=1e-9)
+
+
 def test_a_round_of_gauss_newton_lowers_the_misfit_and_keeps_bounds(seen: Motion) -> None:
     material = fresh()
     coordinates = Coefficients(material)
@@ -201,6 +212,11 @@ def test_tracks_of_a_few_particles_teach_from_the_known_start(seen: Motion) -> N
     some = torch.linspace(0, 215, 20).round().long()
     runs = Runs(Shooting(block(start), seen), [0], 12, observed=some)
     assert found.first == pytest.approx(float(runs.residuals(start.theta().detach()).square().mean().sqrt()), rel=1e-9)
+    # All of the particles, counted or named, are still positions alone: no linear start, which reads whole states.
+    whole = Schedule(method="none", held_out=0.0)
+    for every in (216, torch.arange(216)):
+        found = learn_motion(block(fresh()), seen, observed=every, schedule=whole)
+        assert found.start is None and found.taught.runs[0].observed is not None
     with pytest.raises(InputError, match="expected 1 to 216 particles, got 300"):
         learn_motion(block(material), seen, observed=300, frames=5)
 

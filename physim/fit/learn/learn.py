@@ -39,7 +39,8 @@ class Lesson:
         motion: what was observed.
         material: index of the learned material in the solver's model.
         holdout: only predicted.
-        observed: particles whose positions are known beyond the first state; all states unless given.
+        observed: particles whose positions, and nothing else, are known beyond the first state, be it all of them; the
+            whole states of all particles unless given.
     """
 
     name: str
@@ -125,7 +126,8 @@ def learn_motion(
         motion: what was observed.
         material: index of the learned material.
         frames: only the first so many states.
-        observed: only these particles are seen, by their positions, or so many, evenly over the list.
+        observed: only these particles are seen, by their positions and nothing else, or so many, evenly over the list;
+            be it all of them. The whole states of all particles unless given.
         schedule: how; the defaults need nothing.
 
     Raises:
@@ -135,7 +137,7 @@ def learn_motion(
     if isinstance(observed, int):
         if not 1 <= observed <= n:
             raise InputError(f"observed: expected 1 to {n} particles, got {observed}.")
-        observed = torch.linspace(0, n - 1, observed).round().long() if observed < n else None
+        observed = torch.linspace(0, n - 1, observed).round().long()
     part = motion if frames is None else shortened(motion, frames)
     return learn([Lesson("motion", solver, part, material, observed=observed)], schedule)
 
