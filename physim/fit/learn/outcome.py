@@ -42,7 +42,8 @@ class LearnResult:
         spec: the material as the scene has it.
         about: what its file tells of how it was learned.
         bands: curves with what is not known of them.
-        over_time: prediction error of positions [m] after each interval of what is held out, by lesson: (times, rms).
+        over_time: root mean square position error [m] over particles and axes after each interval of what is held out,
+            by lesson: (times, errors).
         unexcited: coefficients about which the motion says nothing.
         notes: sentences about the run.
         verdict: the scene's tested number.
@@ -211,19 +212,20 @@ def _rows(lesson: Any) -> Tensor:
 
 
 def relative_misfit(task: Task, learned: Learned) -> float | None:
-    """Prediction error of positions over how far particles went, of what is held out."""
+    """Prediction error of positions over how far particles went, root mean squares, of what is held out."""
     shares = []
     for runs in learned.held:
         motion, start = runs.shooting.motion, runs.starts[0]
         ends = motion.states[start + runs.length]
-        moved = float((ends.x - motion.states[start].x).double().norm(dim=1).square().mean().sqrt())
+        axes = runs.shooting.solver.model.grid.dim
+        moved = float((ends.x - motion.states[start].x)[:, :axes].double().square().mean().sqrt())
         miss = position_errors(runs, learned.coordinates.theta(learned.point[None])[0])[-1]
         shares.append(miss / max(moved, 1e-12))
     return max(shares) if shares and all(map(math.isfinite, shares)) else None
 
 
 def position_errors(runs: Any, theta: Tensor) -> list[float]:
-    """Root mean square position error [m] after each interval of the first of some runs."""
+    """Root mean square position error [m] over particles and axes after each interval of the first of some runs."""
     return [math.sqrt(e) for e in runs.position_errors(theta).tolist()]
 
 

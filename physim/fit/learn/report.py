@@ -92,7 +92,7 @@ def band_figure(band: Band) -> bytes:
 
 
 def error_figure(result: LearnResult) -> bytes:
-    """Root mean square position error over time, one line per trajectory."""
+    """Root mean square position error of particles and axes over time, one line per trajectory."""
     figure, (axes,) = blank(1, 3.0)
     for i, (name, (times, errors)) in enumerate(result.over_time.items()):
         axes.plot(times, [1e6 * e for e in errors], color=COLOURS[i % len(COLOURS)], lw=1.3, label=name)

@@ -61,12 +61,14 @@ class Runs:
         return torch.cat([self._on_the_way(thetas[i : i + rows]) for i in range(0, len(thetas), rows)])
 
     def position_errors(self, theta: Tensor) -> Tensor:
-        """Mean squared distance [m^2] to true positions after each interval, (length,); NaN once a run fails."""
-        motion = self.shooting.motion
+        """Mean squared position error [m^2] after each interval, (length,): mean over particles and axes of the grid, as
+        NCLaw has it, a third of the mean squared distance in 3D; NaN once a run fails.
+        """
+        motion, axes = self.shooting.motion, self.shooting.solver.model.grid.dim
         found = self._on_the_way(theta.reshape(1, -1)).reshape(self.length, -1)
         particles = motion.states[0].x.shape[0] if self.observed is None else len(self.observed)
         first = found[:, : 3 * particles * len(self.starts)]  # positions come first
-        return 3.0 * first.square().mean(dim=1) * motion.position_noise**2
+        return 3.0 / axes * first.square().mean(dim=1) * motion.position_noise**2
 
     def gradient(self, theta: Tensor) -> tuple[float, int, Tensor]:
         """Sum of squared residuals, their number, and the gradient of the sum with respect to theta, (K,).
