@@ -61,8 +61,9 @@ class Runs:
         return torch.cat([self._on_the_way(thetas[i : i + rows]) for i in range(0, len(thetas), rows)])
 
     def position_errors(self, theta: Tensor) -> Tensor:
-        """Mean squared position error [m^2] after each interval, (length,): mean over particles and axes of the grid, as
-        NCLaw has it, a third of the mean squared distance in 3D; NaN once a run fails.
+        """Mean squared position error [m^2] after each interval, (length,); NaN once a run fails.
+
+        The mean is over particles and axes of the grid, as NCLaw has it: in 3D a third of the mean squared distance.
         """
         motion, axes = self.shooting.motion, self.shooting.solver.model.grid.dim
         found = self._on_the_way(theta.reshape(1, -1)).reshape(self.length, -1)
