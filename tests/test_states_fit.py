@@ -220,6 +220,19 @@ def test_states_may_be_those_of_a_shipped_scene_or_of_a_file_typed_in(made: Path
         (NETWORK, STATE + "fit: {learn: {}, parameters: {materials.gel.E: {}}}", "stands alone"),
         (NETWORK, STATE + "fit: {learn: {}, method: adam}", "leave `method` out, or give it under `learn`"),
         (NETWORK, STATE.replace("noise", "role: holdout, noise") + LEARN, "all are held out"),
+        (NETWORK, STATE, r"wrong.yaml:18: states: nothing learns from them; add `fit: {learn: {}}`"),
+        (
+            NETWORK,
+            STATE + "fit: {learn: {rate: 0.1}}",
+            r"fit.learn.rate: `gauss_newton` does not use it; add `method: a",
+        ),
+        (NETWORK, STATE + "fit: {learn: {method: none, ema: 0.5}}", "fit.learn.ema: `none` does not use it"),
+        (
+            NETWORK,
+            STATE + "fit:\n  learn:\n    iterations: 5",
+            r"wrong.yaml:21: fit.learn.iterations: .*or `method: lbf",
+        ),
+        (NETWORK, STATE + "fit: {learn: {method: lbfgs, rate: 1}}", "`lbfgs` does not use it; add `method: adam`"),
     ],
 )
 def test_mistakes_are_told_where_they_are(made: Path, material: str, rest: str, message: str) -> None:

@@ -15,6 +15,7 @@ from physim.scene.paths import SCENES, shipped_names
 from physim.scene.problems import Findings
 from physim.scene.spec import ScenePart
 from physim.scene.spec_fit import ParameterPart
+from physim.scene.spec_learn import GRADIENT_KEYS
 from physim.scene.spec_measure import ForcePart, TablePart
 from physim.scene.spec_space import SIDES
 from physim.scene.tables import Table
@@ -246,10 +247,12 @@ def _stress_table(path: Key, part: TablePart, spec: ScenePart, tables: dict[str,
 
 
 def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:
-    if spec.fit is None:
-        return
-    if spec.fit.learn is not None:
+    if spec.fit is not None and spec.fit.learn is not None:
         _learn(spec, materials, findings)
+        return
+    if spec.states:
+        findings.add(("states",), "nothing learns from them; add `fit: {learn: {}}`, or leave `states` out")
+    if spec.fit is None:
         return
     for name, part in spec.fit.parameters.items():
         path = ("fit", "parameters", name)
@@ -293,6 +296,12 @@ def _learn(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findin
             known(findings, ("states", name, "scene"), "shipped scene", part.scene, shipped_names(SCENES))
         if part.recording is not None:
             known(findings, ("states", name, "recording"), "recording", part.recording, spec.recordings)
+    part = spec.fit.learn
+    for key in sorted(part.model_fields_set & set(GRADIENT_KEYS)):
+        users = GRADIENT_KEYS[key]
+        if part.method not in users:
+            told = " or ".join(f"`method: {u}`" for u in users)
+            findings.add(("fit", "learn", key), f"`{part.method}` does not use it; add {told}, or leave it out")
     learnable = [n for n, m in materials.items() if m.learnable]
     name = spec.fit.learn.material
     if name is not None:

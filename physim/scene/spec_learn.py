@@ -8,6 +8,9 @@ from pydantic import Field
 
 from physim.scene.fields import Fraction, Part, PositiveTime
 
+GRADIENT_KEYS = {"rate": ("adam",), "ema": ("adam",), "iterations": ("adam", "lbfgs")}
+"""Entries that only some methods use, and which."""
+
 
 class LearnPart(Part):
     """How `physim fit` learns a material from the scene's `states`; all of it may be left out."""
