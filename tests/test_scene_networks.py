@@ -11,13 +11,15 @@ from safetensors.torch import save_file
 
 from physim.errors import InputError
 from physim.fit.fingerprint import fingerprint
-from physim.fit.material_file import write_materials
+from physim.fit.material_file import write_learned, write_materials
 from physim.fit.space import Quantity, Space
 from physim.fit.uncertainty import Estimate
-from physim.laws.neural import neural_energy
+from physim.laws import Material
+from physim.laws.neural import neural_energy, neural_plastic, neural_viscous
 from physim.scene.build import build
+from physim.scene.learned import LearnedSpec
 from physim.scene.loader import load_scene
-from physim.scene.materials import make_material, read_material_file
+from physim.scene.materials import make_material, material_spec, read_material_file
 from physim.scene.resolved import write_resolved
 from physim.scene.schema import scene_schema
 from physim.scene.verify import verify_laws
@@ -36,6 +38,8 @@ observe: {height: {kind: position, body: cube, direction: [0, 1, 0], data: fall,
 data: {fall: {columns: {time: s, y: m}, rows: [[0.0, 0.5], [0.02, 0.48]]}}
 fit: {parameters: {materials.gel.E: {}}}
 """
+PARTS = ("", "viscous_", "inelastic_")
+GUM = {"mu": 1e4, "lam": 2e4, "branch_modulus_1": 3e4, "relaxation_time_1": 2.0}
 
 
 def write(folder: Path, network: str, law: str = "neural_energy") -> Path:
@@ -169,6 +173,40 @@ def test_a_fit_writes_weights_beside_its_material(tmp_path):
     back = make_material(read_material_file(written))
     assert torch.equal(back.network.inner, scene.materials["gel"].network.module.inner)
     assert float(back.values()["E"]) == pytest.approx(9e4)
+
+
+def learned_clay() -> Material:
+    values = {"E": 1.2e5, "nu": 0.3, "viscosity": 3.0, "yield_stress": 2e3, "friction_angle": 0.4}
+    laws = neural_energy("hencky", hidden=3), neural_viscous(2), neural_plastic(4)
+    networks = {f"{k}network": law.network.make(i) for i, (k, law) in enumerate(zip(PARTS, laws, strict=True))}
+    return Material(*laws, rho0=1200.0, values=values, **networks)
+
+
+def test_a_learned_material_is_written_and_read_again(tmp_path):
+    fluid = neural_energy("volume", hidden=2)
+    along = neural_energy("fibre", hidden=2)
+    made = {
+        "clay": learned_clay(),
+        "water": Material(fluid, None, "fluid", rho0=1e3, values={"bulk_modulus": 1e5}, network=fluid.network.make(1)),
+        "gel": Material(
+            along, rho0=1e3, values={"mu": 1e4, "lam": 2e4}, network=along.network.make(2), fibre=(3.0, 4.0, 0.0)
+        ),
+        "gum": Material("neo_hookean", None, "maxwell_1", rho0=1e3, values=GUM),
+    }
+    told = LearnedSpec(0.3, (0.9, 1.1), 0.01, "a test", errors={"place": "1 mm"}, checks={"verdict": "sound"})
+    for name, material in made.items():
+        spec = read_material_file(
+            write_learned(tmp_path / name / f"{name}.yaml", material, told, title=name, source="a test", valid="here")
+        )
+        again = make_material(spec)
+        torch.testing.assert_close(again.theta(), material.theta(), rtol=1e-7, atol=0.0)
+        assert again.composition == material.composition and again.rho0 == material.rho0
+        assert again.values().keys() == material.values().keys() and spec.learned.strain == 0.3
+        assert torch.equal(again.rest_history(1), material.rest_history(1))
+        assert len(list((tmp_path / name).glob("*.safetensors"))) == sum(n is not None for n in material.networks)
+    gum = Material("neo_hookean", None, "maxwell_1", rho0=1e3, values=GUM | {"mu": torch.tensor([1e4, 2e4])})
+    with pytest.raises(InputError, match="gum: mu has 2 values, and a file holds one"):
+        material_spec("gum", gum)
 
 
 def test_checks_and_schema_know_learned_laws(tmp_path):

@@ -10,8 +10,10 @@ from typing import Any
 
 from physim.fit.result import FitResult
 from physim.fit.uncertainty import Estimate
+from physim.laws.material import Material
+from physim.scene.learned import LearnedSpec
 from physim.scene.loader import Scene
-from physim.scene.materials import MaterialSpec
+from physim.scene.materials import MaterialSpec, material_spec
 from physim.scene.rundir import file_name, write_atomic
 from physim.scene.units import ANGLE, Dimension
 from physim.scene.weights_file import ENDING, write_weights
@@ -99,6 +101,29 @@ def material_yaml(
     if spec.learned is not None:
         data["learned"] = spec.learned.written()
     return dump(data)
+
+
+def write_learned(
+    path: Path, material: Material, learned: LearnedSpec, *, title: str, source: str, valid: str | None = None
+) -> Path:
+    """Write a learned material as a file that any scene can include, its weights beside it.
+
+    Args:
+        path: of the file.
+        material: as learned.
+        learned: how, and what was checked.
+        title: one line.
+        source: where it is from.
+        valid: where it holds.
+
+    Raises:
+        InputError: particles differ in a value.
+    """
+    spec = material_spec(path.stem, material)
+    data: dict[str, Any] = {"title": title, "source": source} | ({"valid": valid} if valid else {})
+    data |= entries(spec, {}, weights=weights_beside(spec, path))
+    write_atomic(path, dump(data | {"learned": learned.written()}))
+    return path
 
 
 def weights_beside(spec: MaterialSpec, path: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from physim.fit.problem import Problem
 from physim.fit.scene_problem import SceneProblem
 from physim.fit.scores import Score
 from physim.fit.table_problem import TableProblem
+from physim.laws.reach import Reach, reach_of
 from physim.scene.built import Built
 from physim.scene.learned import LearnedSpec
 from physim.scene.loader import Scene
@@ -54,6 +55,12 @@ def strain_and_volume(F: Tensor) -> tuple[Tensor, Tensor]:
     """Norm of the Hencky strain |log(F F^T)/2| [-], (n,), and J [-], (n,), of deformation gradients (n, 3, 3)."""
     stretches = torch.linalg.svdvals(F.double())
     return torch.log(stretches.clamp_min(1e-300)).norm(dim=1), torch.linalg.det(F.double())
+
+
+def visited(deformations: Iterable[Tensor]) -> Reach | None:
+    """The strains of states that were learned from, given by their deformation gradients (n, 3, 3); None of none."""
+    found = [strain_and_volume(F) for F in deformations]
+    return reach_of(torch.cat([s for s, _ in found]), torch.cat([J for _, J in found])) if found else None
 
 
 def _seen(problem: Problem, raw: Tensor, name: str) -> tuple[float, float, float] | None:

@@ -117,6 +117,46 @@ def make_material(spec: MaterialSpec) -> Material:
     )
 
 
+def material_spec(name: str, material: Material) -> MaterialSpec:
+    """What a file says of a material: its laws, values and weights as they are.
+
+    Raises:
+        InputError: particles differ in a value or in the direction of their fibres.
+    """
+    laws = {"law": material.elastic, "viscous": material.viscous, "inelastic": material.inelastic}
+    values: dict[str, float] = {}
+    params: dict[str, ParamSpec] = {}
+    given, networks = material.values(), {}
+    for (part, law), network in zip(laws.items(), material.networks, strict=True):
+        if network is not None:
+            networks[part] = NetworkSpec(network)
+        prefix = "" if part == "law" else f"{part}."
+        table = {} if law is None else law_params(law)
+        for key in (k for k in given if k in table):
+            value = given[key].detach()
+            if value.numel() != 1:
+                raise InputError(f"{name}: {key} has {value.numel()} values, and a file holds one for all particles.")
+            values[prefix + key], params[prefix + key] = float(value), table[key]
+    fibre = material.fibre
+    if fibre is not None and len(fibre) != 1:
+        raise InputError(f"{name}: fibres have {len(fibre)} directions, and a file holds one for all particles.")
+    names = {
+        part: None if law is None else law.network.family if law.network else law.name for part, law in laws.items()
+    }
+    return MaterialSpec(
+        name,
+        law=str(names["law"]),
+        viscous=names["viscous"],
+        inelastic=names["inelastic"],
+        density=material.rho0,
+        values=values,
+        params=params,
+        network=networks.pop("law", None),
+        fibre=None if fibre is None else tuple(fibre[0].tolist()),
+        networks=networks,
+    )
+
+
 def read_materials(findings: Findings) -> dict[str, MaterialSpec]:
     """Every sound material of a scene; the problems of the others are noted."""
     entries = findings.document.data.get("materials")

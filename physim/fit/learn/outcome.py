@@ -16,16 +16,14 @@ from physim import __version__
 from physim.fit.learn.band import Band
 from physim.fit.learn.learn import Learned, last_taught
 from physim.fit.learn.lessons import Task
-from physim.fit.material_file import dump, quantity
-from physim.fit.training import strain_and_volume
+from physim.fit.material_file import quantity, write_learned
+from physim.fit.training import visited
 from physim.laws.material import Material
-from physim.laws.reach import reach_of
 from physim.scene.expectation import Verdict
 from physim.scene.learned import LearnedSpec
 from physim.scene.loader import Scene
 from physim.scene.materials import MaterialSpec
 from physim.scene.rundir import write_atomic
-from physim.scene.weights_file import ENDING, write_weights
 
 PARTS = ("law", "viscous", "inelastic")
 
@@ -142,31 +140,9 @@ class LearnResult:
 
     def write_material(self, path: Path) -> None:
         """Write the material as a file that any scene can include, its weights beside it."""
-        spec, dims = self.spec, {k: p.dimension for k, p in self.spec.params.items()}
-        files = {}
-        for part, network in zip(PARTS, self.material.networks, strict=True):
-            if network is not None:
-                files[part] = f"{path.stem}{'' if part == 'law' else f'_{part}'}{ENDING}"
-                write_weights(path.parent / files[part], network)
-        data: dict[str, Any] = {
-            "title": f"{spec.name}, learned from {self.title}",
-            "source": f"physim fit {self.name}: states of {', '.join(self.task.sources)}",
-            "law": spec.law,
-        }
-        if "law" in files:
-            data["network"] = {"file": files["law"]}
-        if spec.fibre is not None:
-            data["fibre"] = list(spec.fibre)
-        if spec.density is not None:
-            data["density"] = f"{spec.density:.8g} kg/m^3"
-        for part, law in (("viscous", spec.viscous), ("inelastic", spec.inelastic)):
-            if law is not None:
-                data[part] = {"law": law} | ({"network": {"file": files[part]}} if part in files else {})
-        for key, value in self.values().items():
-            part, _, name = key.rpartition(".")
-            (data[part] if part else data)[name] = quantity(value, dims[key])
-        data["learned"] = self.about.written()
-        write_atomic(path, dump(data))
+        title = f"{self.spec.name}, learned from {self.title}"
+        source = f"physim fit {self.name}: states of {', '.join(self.task.sources)}"
+        write_learned(path, self.material, self.about, title=title, source=source)
 
 
 def about_law(
@@ -191,18 +167,13 @@ def about_law(
 
 def visited_strains(task: Task) -> tuple[float | None, tuple[float, float] | None]:
     """Largest norm of the Hencky strain, and least and largest J, in the states that were learned from."""
-    strains, volumes = [], []
-    for one in task.lessons:
-        if one.holdout or one.observed is not None:
-            continue
-        for state in one.motion.states[: last_taught(one.motion, task.schedule.held_out) + 1]:
-            strain, volume = strain_and_volume(state.F[_rows(one)])
-            strains.append(strain)
-            volumes.append(volume)
-    if not strains:
-        return None, None  # tracks tell no strains
-    reach = reach_of(torch.cat(strains), torch.cat(volumes))
-    return reach.strain, reach.volume
+    seen = visited(
+        state.F[_rows(one)]
+        for one in task.lessons
+        if not one.holdout and one.observed is None  # tracks tell no strains
+        for state in one.motion.states[: last_taught(one.motion, task.schedule.held_out) + 1]
+    )
+    return (None, None) if seen is None else (seen.strain, seen.volume)
 
 
 def _rows(lesson: Any) -> Tensor:
