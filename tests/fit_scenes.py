@@ -12,21 +12,29 @@ from physim.scene.loader import load_scene
 
 TRUTH = {"materials.jelly.E": 30e3, "bodies.block.velocity.y": -1.4}
 
-BOUNCE = """
+BLOCK = """
 title: A soft block bounces
 dim: 2
 precision: double
 grid: {dx: 10 cm, origin: [0, 0], upper: [1, 1]}
 gravity: [0, -9.81]
-time: {duration: 0.3 s, frame: 20 ms}
+time: {duration: DURATION, frame: 20 ms}
 walls: {all: mirror_slip}
 materials:
-  jelly: {law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000}
+  jelly: MATERIAL
 bodies:
-  block:
-    shape: {box: {lower: [0.3, 0.1], upper: [0.7, 0.5]}}
-    material: jelly
-    velocity: [0, -1]
+  block: {shape: {box: {lower: [0.3, 0.1], upper: [0.7, 0.5]}}, material: jelly, velocity: [0, -1]}
+"""
+
+
+def block(duration: str, material: str) -> str:
+    """A scene without anything to observe or to fit."""
+    return BLOCK.replace("DURATION", duration).replace("MATERIAL", material)
+
+
+BOUNCE = (
+    block("0.3 s", "{law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000}")
+    + """
 observe:
   height: {kind: position, body: block, direction: [0, 1], data: height_a, values: [y], noise: 1 mm}
   corners:
@@ -40,6 +48,7 @@ fit:
   parameters: {materials.jelly.E: {bounds: [1 kPa, 1 MPa]}, bodies.block.velocity.y: {}}
   iterations: 8
 """
+)
 
 
 def bounce(folder: Path, *, noise: float = 1e-3, seed: int = 0, recordings: bool = True) -> Path:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from fit_scenes import block
 from fit_toys import Oscillator
 
 from physim.errors import FitError
@@ -50,18 +51,9 @@ data:
 """
 TESTS = {"pull": "uniaxial", "sheet": "equibiaxial", "shear": "pure_shear"}
 
-FALL = """
-title: A soft block bounces
-dim: 2
-precision: double
-grid: {dx: 10 cm, origin: [0, 0], upper: [1, 1]}
-gravity: [0, -9.81]
-time: {duration: 0.16 s, frame: 20 ms}
-walls: {all: mirror_slip}
-materials:
-  jelly: {law: neural_energy, E: 20 kPa, nu: 0.3, density: 1000, network: {hidden: 4}}
-bodies:
-  block: {shape: {box: {lower: [0.3, 0.1], upper: [0.7, 0.5]}}, material: jelly, velocity: [0, -1]}
+FALL = (
+    block("0.16 s", "{law: neural_energy, E: 20 kPa, nu: 0.3, density: 1000, network: {hidden: 4}}")
+    + """
 observe:
   corners: {kind: tracks, points: {a: [0.3, 0.5], b: [0.7, 0.5]}, axes: xy, data: corners, noise: 1 mm}
 fit:
@@ -70,6 +62,7 @@ fit:
   rate: 0.2
 data:
 """
+)
 
 
 @pytest.fixture(scope="module")
