@@ -25,6 +25,8 @@ from physim.laws.tables import TESTS, Measure, Test, isochoric, sheared
 
 LEVELS = 8
 TOLERANCE = 1e-3
+REMEMBERED = 256
+"""Parameters of which the level that settled is kept."""
 STEP = 3e-5
 """Relative step of the differences by parameters: truncated at 1e-9, rounded at 1e-11. For small weights absolute."""
 LOST = 1e-9
@@ -96,6 +98,7 @@ class StretchPath:
         self._walk = _walk(material, test, stretch, time, incompressible, measure)
         self._name, self._tolerance = f"{material.composition}: the stress at row {{}} of the {test} path", tolerance
         self._least = least
+        self._levels: dict[bytes, int] = {}  # by parameters: derivatives are asked for where the stress was
 
     def begun(self, theta: Tensor) -> StretchPath:
         """The same path with steps that are never coarser than what native parameters (1, k) need.
@@ -103,6 +106,7 @@ class StretchPath:
         Parameters near these are then gone with the same steps, and the stress is smooth in them.
         """
         path = copy.copy(self)
+        path._levels = {}
         with torch.no_grad():
             try:
                 path._least, *_ = self._settled(theta.detach(), wanted=False)
@@ -134,11 +138,18 @@ class StretchPath:
 
     def _settled(self, theta: Tensor, *, wanted: bool) -> tuple[int, Tensor, Tensor | None]:
         """The first level that is fine enough, the stress there, and its slopes where they are wanted and known."""
-        level, walk = self._least, self._walk
+        walk, key = self._walk, theta.numpy().tobytes()
+        known = self._levels.get(key)
+        if known is not None:
+            return known, *walk.both(known, theta, wanted)
+        level = self._least
         coarse, (stress, slopes) = walk.stress(level - 1, theta), walk.both(level, theta, wanted)
         while not self._close(coarse, stress, level):
             level += 1
             coarse, (stress, slopes) = stress, walk.both(level, theta, wanted)
+        if len(self._levels) >= REMEMBERED:
+            self._levels.clear()
+        self._levels[key] = level
         return level, stress, slopes
 
     def _close(self, coarse: Tensor, fine: Tensor, level: int) -> bool:
