@@ -10,7 +10,7 @@ from typing import Any
 
 import physim
 from physim.fit.settings import fit_part
-from physim.scene.files import SECTIONS
+from physim.scene.files import SECTIONS, files_of
 from physim.scene.loader import Scene
 
 
@@ -41,8 +41,9 @@ def _without_paths(scene: Scene) -> tuple[dict[str, Any], list[tuple[str, str]]]
     def visit(node: Any, place: str) -> None:
         for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
             inner = f"{place}.{key}"
-            if key == "file" and isinstance(value, str):
-                found.append((inner, value))
+            files = files_of(key, value)
+            if files:
+                found.extend((inner, str(path)) for path in files)
                 node[key] = Path(value).name
             elif isinstance(value, (dict, list)):
                 visit(value, inner)

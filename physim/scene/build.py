@@ -16,11 +16,13 @@ from physim.scene.build_bodies import BodyParticles, make_bodies
 from physim.scene.build_observe import make_gauges
 from physim.scene.build_space import make_colliders, make_grid, make_walls, solid_grid
 from physim.scene.built import Built
+from physim.scene.cameras import make_cameras
 from physim.scene.fields import padded
 from physim.scene.loader import Scene
 from physim.scene.materials import make_material
 from physim.scene.pose import posed
 from physim.scene.problems import Findings
+from physim.scene.views import note_views
 from physim.sim.model import Body, Collider, Grid, Model
 from physim.sim.rollout import check_dt, substep_size
 
@@ -62,8 +64,10 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) ->
         raise scene.error(("bodies",), str(error)) from None
     state = solver.initial_state()
     dt, every, frames = time_steps(scene, solver, state, v0)
+    cameras = make_cameras(scene)
+    note_views(cameras, x0, findings)
     told = tuple(findings.warnings)
-    built = Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, told)
+    built = Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, cameras, told)
     return built if spec.pose is None else posed(built, make_gauges(built)[spec.pose.observe])
 
 

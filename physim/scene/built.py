@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from physim.observe.camera import PixelCamera
 from physim.scene.build_bodies import BodyParticles
 from physim.scene.loader import Scene
 from physim.sim.model import Model
@@ -26,6 +28,7 @@ class Built:
         every: substeps between frames.
         bodies: particles by body, in the order of the model.
         x0: first positions [m], (n, 3) float64.
+        cameras: by name.
         warnings: what is allowed, and probably not meant.
     """
 
@@ -38,6 +41,7 @@ class Built:
     every: int
     bodies: tuple[BodyParticles, ...]
     x0: torch.Tensor
+    cameras: Mapping[str, PixelCamera] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def rows(self, body: str | None) -> torch.Tensor:

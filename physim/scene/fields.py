@@ -69,12 +69,13 @@ class Quantity:
             rest = f", or one of: {', '.join(self.words)}" if self.words else ""
             raise fail(f"{error}{rest}") from None
         unit = f" {self.dimension.unit}" if self.dimension.unit else ""
+        scale = self.dimension.scale
         if self.above is not None and not number > self.above:
-            raise fail(f"must be greater than {self.above:g}{unit}, got {shown(value)}")
+            raise fail(f"must be greater than {self.above / scale:g}{unit}, got {shown(value)}")
         if self.least is not None and not number >= self.least:
-            raise fail(f"must be at least {self.least:g}{unit}, got {shown(value)}")
+            raise fail(f"must be at least {self.least / scale:g}{unit}, got {shown(value)}")
         if self.most is not None and not number <= self.most:
-            raise fail(f"must be at most {self.most:g}{unit}, got {shown(value)}")
+            raise fail(f"must be at most {self.most / scale:g}{unit}, got {shown(value)}")
         return number
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:

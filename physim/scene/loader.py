@@ -109,6 +109,10 @@ def load_scene(
     found = {name: read_table(name, part, findings) for name, part in spec.data.items()}
     tables = {name: table for name, table in found.items() if table is not None}
     spec = check_references(spec, materials, tables, findings)
+    if spec.cameras:
+        from physim.scene.cameras import read_cameras
+
+        read_cameras(spec, findings)
     findings.stop_if_any()
     note_suspicions(spec, materials, findings)
     scene = Scene(

@@ -8,7 +8,10 @@ from physim.errors import InputError, nearest
 from physim.scene.document import Document, Key, Where, parse_yaml
 
 # Sections whose entries carry the user's own names: a path through an unknown name is a misspelling.
-NAMED = ("materials", "bodies", "colliders", "clamps", "loads", "observe", "data", "tables", "states", "recordings")
+NAMED = (
+    "materials", "bodies", "colliders", "clamps", "loads", "cameras", "observe", "data", "tables",
+    "states", "recordings",
+)  # fmt: skip
 
 
 # Components of a vector by letter: `bodies.ball.velocity.x`.

@@ -54,8 +54,8 @@ def find_scene(name: str | Path) -> Path:
     raise InputError(f"{name}: no such file. Shipped scenes: {', '.join(names)}.")
 
 
-def resolve(text: str, where: Where) -> Path:
-    """An existing file named by `text`, which was written at `where`.
+def resolve(text: str, where: Where, *, folder: bool = False) -> Path:
+    """An existing file, or folder, named by `text`, which was written at `where`.
 
     Raises:
         InputError: absolute or leading out of the folder where that is not allowed, or missing.
@@ -68,13 +68,16 @@ def resolve(text: str, where: Where) -> Path:
             path = beside if beside.exists() else path
     else:
         path = _inside(text, where.folder)
-    if path.is_dir():
+    if path.is_dir() and not folder:
         raise InputError(f"expected a file, but '{text}' is a folder")
+    if path.is_file() and folder:
+        raise InputError(f"expected a folder, but '{text}' is a file")
     if not path.exists():
-        folder = path.parent
-        beside = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+        parent = path.parent
+        beside = [p.name for p in parent.iterdir() if p.is_dir() == folder] if parent.is_dir() else []
         hint = nearest(path.name, beside)
-        raise InputError(f"no such file: '{text}' (looked in {folder}){hint if 'Did you' in hint else ''}")
+        kind = "folder" if folder else "file"
+        raise InputError(f"no such {kind}: '{text}' (looked in {parent}){hint if 'Did you' in hint else ''}")
     return path
 
 

@@ -111,7 +111,7 @@ def _words(error: Any, path: Key, document: Document, seen: dict[int, Any]) -> s
         return _name_words(given, path)
     if kind == "extra_forbidden":
         model = seen.get(id(document.at(path[:-1])))
-        allowed = list(model.model_fields) if model is not None else []
+        allowed = [f.alias or n for n, f in model.model_fields.items()] if model is not None else []
         return f"unknown key '{path[-1]}'.{nearest(str(path[-1]), allowed)}"
     if kind == "missing":
         return f"required, and missing from '{dotted(path[:-1])}'" if path[:-1] else "required, and missing"
@@ -168,6 +168,7 @@ _SINGULAR = {
     "colliders": "collider",
     "clamps": "clamp",
     "loads": "load",
+    "cameras": "camera",
     "data": "table",
     "tables": "table",
     "recordings": "recording",

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from physim.scene.files import SECTIONS
+from physim.scene.files import FOLDERS, SECTIONS, files_of
 from physim.scene.loader import Scene
 from physim.scene.rundir import write_atomic
 
@@ -40,21 +40,19 @@ def write_resolved(scene: Scene, folder: Path) -> Path:
 
 
 def _gather(node: Any, folder: Path, taken: dict[str, str]) -> None:
-    """Copy every named file into `inputs/` and name the copy instead."""
-    if isinstance(node, list):
-        for value in node:
-            _gather(value, folder, taken)
-        return
-    if not isinstance(node, dict):
-        return
-    for key, value in node.items():
-        if key != "file" or not isinstance(value, str):
+    """Copy every named file, and what is read in every named folder, into `inputs/`, and name the copy instead."""
+    entries = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in list(entries):
+        files = files_of(key, value)
+        if not files:
             _gather(value, folder, taken)
             continue
         if value not in taken:
             name = Path(value).name
             unique = name if f"{INPUTS}/{name}" not in taken.values() else f"{len(taken)}-{name}"
-            (folder / INPUTS).mkdir(exist_ok=True)
-            shutil.copyfile(value, folder / INPUTS / unique)
             taken[value] = f"{INPUTS}/{unique}"
+            for file in files:
+                copy_to = folder / INPUTS / unique / (file.name if key in FOLDERS else "")
+                copy_to.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy_to)
         node[key] = taken[value]

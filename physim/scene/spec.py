@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from physim.scene.fields import Acceleration, Density, Name, Part
+from physim.scene.spec_camera import CameraPart
 from physim.scene.spec_fit import FitPart, RecordingPart
 from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, StatesPart, TablePart
 from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, PosePart, TimePart, WallsPart
@@ -50,6 +51,7 @@ class ScenePart(Part):
     clamps: dict[Name, ClampPart] = Field(default_factory=dict)
     loads: dict[Name, LoadPart] = Field(default_factory=dict)
     pose: PosePart | None = None
+    cameras: dict[Name, CameraPart] = Field(default_factory=dict)
     observe: dict[Name, ObservePart] = Field(default_factory=dict)
     data: dict[Name, DataPart] = Field(default_factory=dict)
     tables: dict[Name, TablePart] = Field(default_factory=dict)
