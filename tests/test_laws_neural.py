@@ -30,6 +30,7 @@ EYE = torch.eye(3, dtype=torch.float64)
 KINDS = {
     "invariants": {},
     "convex": {"convex": True, "hidden": 5},
+    "stretches": {"encoder": "stretches", "hidden": 5},
     "hencky": {"encoder": "hencky", "hidden": 5},
     "volume": {"encoder": "volume", "hidden": 4},
     "wide": {"hidden": 24},
@@ -120,7 +121,7 @@ def test_warp_and_torch_agree_in_stress_and_every_column(kind, precision):
         assert float(((got[key] - w).reshape(20, -1).abs() / size).max()) < gradient_bar, key
 
 
-@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "fibre", "fibre_convex"])
+@pytest.mark.parametrize("kind", ["invariants", "convex", "stretches", "hencky", "fibre", "fibre_convex"])
 def test_energy_grows_without_bound_in_collapse_and_stretch(kind):
     stretch = torch.diag(torch.tensor([1.0, -0.5, -0.5], dtype=torch.float64))
     shear = 0.5 * (EYE[:, [1, 0, 2]] - torch.diag(torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)))
@@ -216,7 +217,7 @@ def slopes_agree(material: Material, loss: Callable[[], Tensor], **more: Tensor)
         assert difference.agrees(1e-6) and difference.size > 0, difference
 
 
-@pytest.mark.parametrize("kind", ["invariants", "convex", "hencky", "cann", "cann_stretches"])
+@pytest.mark.parametrize("kind", ["invariants", "convex", "stretches", "hencky", "cann", "cann_stretches"])
 def test_gradients_of_a_rollout_reach_the_weights(kind):
     material = wild(law_of(kind, **({} if kind.startswith("cann") else {"hidden": 3})))
     material.free("network", "E", "nu")

@@ -15,10 +15,12 @@ from physim.fit.learn.shooting import Motion, Shooting
 from physim.laws.material import Material
 from physim.laws.neural import cann, neural_energy, neural_plastic
 from tools.nclaw.setting import cube, truth
-from tools.nclaw.train import ENCODERS, LENGTHS, TERMS, UNITS_ALONE, off
+from tools.nclaw.train import LENGTHS, off
 
 UNITS = 8
 """Units of the learned strength."""
+UNITS_ALONE = 8
+"""Units of an energy that is learned without a start: every weight is a column of a Jacobian of runs."""
 STRAIN_NOISE = 1e-5
 """Unit of the residuals of elastic strains [-]."""
 UNKNOWN = {
@@ -67,8 +69,7 @@ def train_flow(
 
 
 def _learned(row: str, name: str, hidden: int, seed: int) -> Material:
-    law: Any = cann(TERMS[name]) if row == "cann" else None
-    law = law or neural_energy(ENCODERS[name], hidden=UNITS_ALONE if "alone" in row else hidden)
+    law: Any = cann("hencky") if row == "cann" else neural_energy("hencky", UNITS_ALONE if "alone" in row else hidden)
     flow: Any = neural_plastic(UNITS)
     nets = {"network": law.network.make(seed), "inelastic_network": flow.network.make(seed)}
     return Material(law, inelastic=flow, rho0=1e3, values=off(name) | UNKNOWN[name], **nets)

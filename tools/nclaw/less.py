@@ -22,9 +22,8 @@ from physim.fit.learn.learn import Lesson, learn, shortened
 from physim.fit.learn.schedule import Schedule
 from physim.fit.learn.shooting import Motion
 from physim.laws.material import Material
-from physim.laws.neural import neural_energy
 from tools.nclaw.setting import STEPS, cube, motion, path, tests, truth
-from tools.nclaw.train import ENCODERS, off
+from tools.nclaw.train import chosen
 
 FRAMES = (1000, 300, 100, 30)
 PARTICLES = (1000, 100, 20)
@@ -81,13 +80,13 @@ def _cases(every: Motion, frames: list[int], particles: list[int]) -> Any:
 
 
 def _learned(name: str, hidden: int, seed: int, seen: Motion, observed: Any) -> Material:
-    law: Any = neural_energy(ENCODERS[name], hidden=hidden)
-    flow = "fluid" if name == "water" else None
-    material = Material(law, inelastic=flow, rho0=1e3, values=off(name), network=law.network.make(seed=seed))
-    material.free("network", *material.values())
     schedule = Schedule(method="none", held_out=0.0) if observed is None else Schedule()
-    learn([Lesson("throw", cube().solver(material), seen, observed=observed)], schedule)
-    return material
+
+    def taught(material: Material) -> float:
+        found = learn([Lesson("throw", cube().solver(material), seen, observed=observed)], schedule)
+        return found.held_out if found.start is None else found.start["held_out"]
+
+    return chosen(name, hidden, seed, taught, lambda words: print("  " + words, flush=True))
 
 
 if __name__ == "__main__":

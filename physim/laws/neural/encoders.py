@@ -181,6 +181,7 @@ class Encoder:
         second: what z[1] is: as large as z[0] for small strains ("even"), of third order ("odd"), of first order, the
             strain of a fibre and at most z[0] + 2 ("fibre"), of second order in the volume ("volume"), or none.
         words: z in words, for formulas.
+        carried: bulk modulus at rest that goes with z[0], in units of the shear modulus.
         convex: whether z[0], z[1] are polyconvex and z[2] is affine in J, so that a convex energy that does not fall
             with z[0] and z[1] is polyconvex.
     """
@@ -197,6 +198,7 @@ class Encoder:
     words: str
     convex: bool = False
     barrier: bool = True
+    carried: float = 0.0
 
 
 _LOG, _SQUARE = (log_volume_energy, log_volume_slope), (square_energy, square_slope)
@@ -211,7 +213,7 @@ POLYCONVEX = Encoder(
 )  # fmt: skip
 STRETCHES = Encoder(
     "stretches", LAME, lame_moduli, stretch_strain, stretch_inputs, spread_stretches, _LOG,
-    (0, 1, 2), "volume", "2 |V - I|^2, (tr V - 3)^2/2 with V^2 = F F^T, e = J - 1",
+    (0, 1, 2), "volume", "2 |V - I|^2, (tr V - 3)^2/2 with V^2 = F F^T, e = J - 1", carried=2.0 / 3.0,
 )  # fmt: skip
 ENCODERS = {
     e.name: e
@@ -220,6 +222,7 @@ ENCODERS = {
             "invariants", (MU, BULK), mu_bulk, left_strain, contrast, spread_contrast, _LOG,
             (0, 1, 2), "odd", _K + "(K2 - K1)/(1 + K2) with K2 = J^(-4/3) I2 - 3, e = J - 1",
         ),
+        STRETCHES,
         Encoder(
             "hencky", LAME, lame_moduli, log_strain, hencky_inputs, spread_hencky, _SQUARE,
             (0, 1, 2), "odd", "2 |dev eps|^2, det(dev eps)/sqrt(1 + |dev eps|^2), tr eps",

@@ -78,8 +78,9 @@ def neural_energy(encoder: str = "invariants", hidden: int = 16, convex: bool = 
     """The law of a learned energy of one size; the same law for the same arguments.
 
     Args:
-        encoder: "invariants" (K1, K2, J), "hencky" (size, kind and volume of the logarithmic strain), "fibre" (K1, the
-            stretch of a family of fibres, J) or "volume" (J alone: fluids).
+        encoder: "invariants" (K1, K2, J), "stretches" (|V - I|, tr V, J with V^2 = F F^T), "hencky" (size, kind and
+            volume of the logarithmic strain), "fibre" (K1, the stretch of a family of fibres, J) or "volume" (J alone:
+            fluids).
         hidden: number of units, 1 to 256.
         convex: polyconvex in F.
 

@@ -150,13 +150,25 @@ class UnitWeights(nn.Module):
             free = carried[:, 1:] if self.encoder.second == "even" else torch.zeros_like(free)
             room = bulk - scale * curve
         else:
-            room = bulk
+            room = self._rest(shear, bulk)
         share = torch.sigmoid(self.barrier.reshape(-1, 1)) if "barrier" in shapes else torch.ones_like(free)
-        return self._joined(bulk, share * room, scale * free, square, scale * outer)
+        return self._joined(bulk - self.encoder.carried * shear, share * room, scale * free, square, scale * outer)
+
+    def _rest(self, shear: Tensor, bulk: Tensor) -> Tensor:
+        """What z[0] leaves of the bulk modulus for the volume's energy [Pa]."""
+        rest = bulk - self.encoder.carried * shear
+        if bool((rest <= 0.0).any()):
+            raise InputError(
+                f"a bulk modulus of {float(bulk.detach().min()):.4g} Pa leaves nothing to the volume: the first term of "
+                f"the encoder '{self.plan.encoder}' has {self.encoder.carried:.3g} times the shear modulus of it. Give "
+                "nu above 0, or another encoder."
+            )
+        return rest
 
     def _joined(self, bulk: Tensor, barrier: Tensor, second: Tensor, square: Tensor, outer: Tensor) -> Tensor:
         """Columns of theta, linear in all arguments [Pa], at the present inner weights and biases.
 
+        `bulk` is that of the volume's energy and of `barrier`, its part that is infinite at J = 0.
         What the units add to the bulk modulus at rest is taken off again: of the coefficient of z[2]^2/2 where the law
         is convex, else by a term that grows more slowly than any other, so that outer weights may be anything.
         """
@@ -181,7 +193,7 @@ class UnitWeights(nn.Module):
 
     def begin(self, shear: float, bulk: float) -> Tensor:
         """Coefficients [Pa] of the law without units."""
-        start = {"shear": shear, "volume": bulk}
+        start = {"shear": shear, "volume": bulk - self.encoder.carried * shear}
         return torch.tensor([start.get(c.name, 0.0) for c in self.coefficients], dtype=torch.float64)
 
     def assemble(self, q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -193,9 +205,10 @@ class UnitWeights(nn.Module):
         at = {c.name: q[:, i : i + 1] for i, c in enumerate(self.coefficients)}
         none = torch.zeros_like(at["volume"])
         shear, second, square = (at.get(n, none) for n in ("shear", "second", "square"))
-        bulk = at["volume"] + at.get("barrier", none)
+        volume = at["volume"] + at.get("barrier", none)
         outer = q[:, -self.plan.hidden :]
-        return shear, bulk, self._joined(bulk, at.get("barrier", bulk), second, square, outer)
+        columns = self._joined(volume, at.get("barrier", volume), second, square, outer)
+        return shear, volume + self.encoder.carried * shear, columns
 
     def _carried(self, outer: Tensor, bias: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
         """What units have at rest: slopes in z[0] and z[1], (r, 2), before the tangent is taken off, and the curvature
@@ -221,13 +234,14 @@ class UnitWeights(nn.Module):
             InputError: a modulus that is not positive, or a negative unit of a convex energy.
         """
         at = {c.name: float(v) for c, v in zip(self.coefficients, q, strict=True)}
-        shear, bulk = at.get("shear", 0.0), at["volume"] + at.get("barrier", 0.0)
-        barrier, second, square = at.get("barrier", bulk), at.get("second", 0.0), at.get("square", 0.0)
+        shear, volume = at.get("shear", 0.0), at["volume"] + at.get("barrier", 0.0)
+        bulk = volume + self.encoder.carried * shear
+        barrier, second, square = at.get("barrier", volume), at.get("second", 0.0), at.get("square", 0.0)
         kind, shapes, outer = self.encoder.second, self.plan.shapes(), q[-self.plan.hidden :]
         scale = bulk if kind == "none" else shear
-        if not (scale > 0.0 and bulk > 0.0):
+        if not (scale > 0.0 and volume > 0.0):
             raise InputError(f"the fit has a shear modulus of {shear:g} Pa and a bulk modulus of {bulk:g} Pa at rest.")
-        outer, share, free, head = outer.detach().double().reshape(1, -1), 1.0, second / scale, bulk
+        outer, share, free, head = outer.detach().double().reshape(1, -1), 1.0, second / scale, volume
         square /= scale
         if self.plan.convex:
             if bool((outer < 0).any()):
