@@ -18,17 +18,17 @@ ENCODERS = {
     "plasticine": ("hencky",),
     "sand": ("hencky",),
 }
-"""What a learned energy may read; of several, the one that explains best what is left out. Return maps need `hencky`."""
+"""What a learned energy may read; of several, what explains best what is left out. Return maps need `hencky`."""
 LEAST = 1e-4
 """Terms of `cann` with less than this share of a modulus are left out."""
 LENGTHS = (25, 100, 1000)
 """Substeps of the runs to which constants are fitted, one after the other."""
 UNITS_ALONE = 16
-"""Units of an energy that is learned without a linear start, whose coefficients are all columns of a Jacobian of runs."""
+"""Units of an energy that is learned without a linear start: every coefficient is a column of a Jacobian of runs."""
 ROWS = ("analytic", "neural_energy", "neural_energy alone", "cann", "nclaw")
 WORDS = {
     "analytic": "the true law, its constants fitted",
-    "neural_energy alone": "neural_energy without the linear start",
+    "neural_energy alone": "without the linear start: Gauss-Newton on runs of 25 and 100 substeps",
     "cann": "non-negative terms by the linear start; of jelly and water those of next to no weight left out and moduli "
     "refined",
     "nclaw": "the published networks, trained here with the published recipe for --seconds of processor time",

@@ -159,9 +159,9 @@ class UnitWeights(nn.Module):
         rest = bulk - self.encoder.carried * shear
         if bool((rest <= 0.0).any()):
             raise InputError(
-                f"a bulk modulus of {float(bulk.detach().min()):.4g} Pa leaves nothing to the volume: the first term of "
-                f"the encoder '{self.plan.encoder}' has {self.encoder.carried:.3g} times the shear modulus of it. Give "
-                "nu above 0, or another encoder."
+                f"a bulk modulus of {float(bulk.detach().min()):.4g} Pa leaves nothing to the volume: in the encoder "
+                f"'{self.plan.encoder}' the first term has {self.encoder.carried:.3g} times the shear modulus of it. "
+                "Give nu above 0, or another encoder."
             )
         return rest
 
