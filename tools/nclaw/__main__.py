@@ -22,6 +22,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--materials", nargs="+", default=list(MATERIALS), choices=MATERIALS, metavar="NAME")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=ROWS, metavar="ROW")
     parser.add_argument("--hidden", type=int, default=48, help="units of neural_energy")
+    parser.add_argument(
+        "--encoder", nargs="+", default=[], metavar="NAME", help="what the jelly's learned energy may read"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--every", type=int, default=5, help="substeps between observed states")
     parser.add_argument("--seconds", type=float, default=120.0, help="budget of the published networks")
@@ -56,7 +59,14 @@ def _fill(table: list[dict[str, Any]], name: str, args: argparse.Namespace) -> N
             print(f"{name}, {row}, seed {seed}", flush=True)
             began, busy = time.perf_counter(), time.process_time()
             found, material = train(
-                row, name, args.hidden, seed, observed, seconds=args.seconds, told=lambda s: print("  " + s, flush=True)
+                row,
+                name,
+                args.hidden,
+                seed,
+                observed,
+                seconds=args.seconds,
+                told=lambda s: print("  " + s, flush=True),
+                encoders=tuple(args.encoder) if name == "jelly" else (),
             )
             spent, busy = time.perf_counter() - began, time.process_time() - busy
             misses = errors(name, found, known)

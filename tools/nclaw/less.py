@@ -23,7 +23,7 @@ from physim.fit.learn.schedule import Schedule
 from physim.fit.learn.shooting import Motion
 from physim.laws.material import Material
 from tools.nclaw.setting import STEPS, cube, motion, path, tests, truth
-from tools.nclaw.train import chosen
+from tools.nclaw.train import ENCODERS, chosen
 
 FRAMES = (1000, 300, 100, 30)
 PARTICLES = (1000, 100, 20)
@@ -86,7 +86,7 @@ def _learned(name: str, hidden: int, seed: int, seen: Motion, observed: Any) -> 
         found = learn([Lesson("throw", cube().solver(material), seen, observed=observed)], schedule)
         return found.held_out if found.start is None else found.start["held_out"]
 
-    return chosen(name, hidden, seed, taught, lambda words: print("  " + words, flush=True))
+    return chosen(name, ENCODERS[name], hidden, seed, taught, lambda words: print("  " + words, flush=True))
 
 
 if __name__ == "__main__":

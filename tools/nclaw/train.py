@@ -45,7 +45,15 @@ def off(name: str) -> dict[str, float]:
 
 
 def train(
-    row: str, name: str, hidden: int, seed: int, observed: Motion, *, seconds: float, told: Callable[[str], None]
+    row: str,
+    name: str,
+    hidden: int,
+    seed: int,
+    observed: Motion,
+    *,
+    seconds: float,
+    told: Callable[[str], None],
+    encoders: tuple[str, ...] = (),
 ) -> tuple[Callable[[Throw], Tensor], Material | None]:
     """Train one row on an observed motion: what makes paths of throws, and the material if the engine runs it.
 
@@ -57,6 +65,7 @@ def train(
         observed: states.
         seconds: budget of the published networks.
         told: is told how it goes.
+        encoders: what an energy of jelly or water may read; those of `ENCODERS` unless given.
     """
     if row == "nclaw":
         from tools.nclaw.baseline import train_baseline
@@ -72,11 +81,19 @@ def train(
         material.free(*material.values())
         _refine(material, observed, told)
     else:
-        material = _elastic(row, name, hidden, seed, observed, told)
+        material = _elastic(row, name, hidden, seed, observed, told, encoders or ENCODERS[name])
     return lambda throw: path(throw, material), material
 
 
-def _elastic(row: str, name: str, hidden: int, seed: int, observed: Motion, told: Callable[[str], None]) -> Material:
+def _elastic(
+    row: str,
+    name: str,
+    hidden: int,
+    seed: int,
+    observed: Motion,
+    told: Callable[[str], None],
+    encoders: tuple[str, ...],
+) -> Material:
     """A law without a strength to learn."""
     from physim.laws.neural import formula
 
@@ -84,7 +101,7 @@ def _elastic(row: str, name: str, hidden: int, seed: int, observed: Motion, told
         return (_by_runs if "alone" in row else _by_start)(material, observed, told)
 
     hidden = UNITS_ALONE if "alone" in row else hidden
-    material = chosen(name, None if row == "cann" else hidden, seed, taught, told)
+    material = chosen(name, encoders, None if row == "cann" else hidden, seed, taught, told)
     if row == "cann":
         material.network.prune(LEAST)
         told(formula(material))
@@ -97,12 +114,18 @@ def _elastic(row: str, name: str, hidden: int, seed: int, observed: Motion, told
 
 
 def chosen(
-    name: str, hidden: int | None, seed: int, taught: Callable[[Material], float], told: Callable[[str], None]
+    name: str,
+    encoders: tuple[str, ...],
+    hidden: int | None,
+    seed: int,
+    taught: Callable[[Material], float],
+    told: Callable[[str], None],
 ) -> Material:
     """The material of the encoder with the least misfit.
 
     Args:
         name: of the true material.
+        encoders: candidates.
         hidden: units of `neural_energy`; None for `cann`.
         seed: of weights drawn at random.
         taught: learns a material, and tells its misfit.
@@ -111,7 +134,7 @@ def chosen(
     from physim.laws.neural import cann, neural_energy
 
     found: list[tuple[float, str, Material]] = []
-    for encoder in ENCODERS[name]:
+    for encoder in encoders:
         law: Any = cann(encoder) if hidden is None else neural_energy(encoder, hidden=hidden)
         flow, network = "fluid" if name == "water" else None, law.network.make(seed=seed)
         material = Material(law, inelastic=flow, rho0=1e3, values=off(name), network=network)
