@@ -99,6 +99,18 @@ class Program(Protocol):
         ...
 
 
+class Map(Protocol):
+    """A function of tensors in one launch or a few, and its adjoint; `run_map` makes it a torch function."""
+
+    def forward(self, inputs: Mapping[str, Tensor], *, keep: bool) -> tuple[Tensor, Any]:
+        """The result, and what `backward` may use (None unless `keep`)."""
+        ...
+
+    def backward(self, inputs: Mapping[str, Tensor], kept: Any, given: Tensor) -> dict[str, Tensor]:
+        """Cotangents of the inputs, by name, from that of the result."""
+        ...
+
+
 def precision_of(tensor: Tensor) -> Precision:
     """The `Precision` of a tensor.
 
@@ -240,6 +252,44 @@ class _Segment(torch.autograd.Function):
             None,
             None,
             *(g if need else None for g, need in zip(found, ctx.needs_input_grad[4:], strict=True)),
+        )
+
+
+def run_map(function: Map, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Run a `Map` as a differentiable function of its inputs.
+
+    Raises:
+        GradientError: in backward, when a gradient is not finite; names the input and the row.
+    """
+    return _Map.apply(function, tuple(inputs), *(t.contiguous() for t in inputs.values()))
+
+
+class _Map(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: Map, names: tuple[str, ...], *tensors: Tensor) -> Tensor:
+        with on_stream_of(tensors[0]):
+            out, kept = function.forward(dict(zip(names, tensors, strict=True)), keep=any(ctx.needs_input_grad))
+        ctx.function, ctx.names, ctx.kept = function, names, kept
+        ctx.save_for_backward(*tensors)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, given: Tensor) -> tuple:
+        tensors = ctx.saved_tensors
+        with on_stream_of(tensors[0]):
+            found = ctx.function.backward(dict(zip(ctx.names, tensors, strict=True)), ctx.kept, given.contiguous())
+        for name, gradient in found.items():
+            if not bool(torch.isfinite(gradient).all()):
+                row = int((~torch.isfinite(gradient)).nonzero()[0, 0])
+                raise GradientError(
+                    f"non-finite gradient of '{name}' at row {row} of a picture: the gradient that came in, or a "
+                    "position, is not finite."
+                )
+        return (
+            None,
+            None,
+            *(found[n] if need else None for n, need in zip(ctx.names, ctx.needs_input_grad[2:], strict=True)),
         )
 
 

@@ -50,6 +50,7 @@ class Launch:
         self.kernel, self.dim, self.values, self.adjoints = kernel, dim, values, adjoints
         self.call: tuple[int, int, int, int] = (0, 0, 0, 0)
         self._sides: list[Any] = []
+        self._aims: dict[str, ctypes.c_int64] = {}
         self._native = wp.get_device(device).is_cpu and not recordable
         key = (kernel, adjoints is not None)
         if not self._native or key not in _FORMS:
@@ -87,6 +88,16 @@ class Launch:
         kind = getattr(type(side), f"a{index}")
         # The address of its data comes first in an array.
         return ctypes.addressof(side) + kind.offset, min(8, kind.size)
+
+    def aim(self, **addresses: int) -> None:
+        """Replace arrays of a native launch by others of the same layout, given by where their data lie.
+
+        Packing an array takes Warp 20 microseconds, as much as a small launch.
+        """
+        for label, address in addresses.items():
+            if label not in self._aims:
+                self._aims[label] = ctypes.c_int64.from_address(self.spot(self.at[label], False)[0])
+            self._aims[label].value = address
 
     def put(self, index: int, packed: Any, adjoint: bool = False) -> None:
         """Replace the argument at a place by a number or by an array, as `Buffers.packed` has it."""

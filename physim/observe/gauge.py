@@ -22,10 +22,12 @@ class Snapshot:
         x: positions of the material points [m], (n, 3).
         force: force of the material on each collider [N] (per metre of depth in 2D), (c, 3); None where the
             solver does not offer it.
+        t: time [s]; None where nobody tells it. Gauges that compare with frames of a record need it.
     """
 
     x: Tensor
     force: Tensor | None = None
+    t: float | None = None
 
 
 class Gauge(Protocol):

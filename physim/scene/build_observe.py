@@ -64,13 +64,14 @@ def make_observations(built: Built, gauges: dict[str, Gauge] | None = None) -> l
 
 
 def see(built: Built) -> Callable[[Any], Snapshot]:
-    """What the gauges look at: positions, and the forces on colliders where the solver offers them."""
+    """What the gauges look at: positions, time, and the forces on colliders where the solver offers them."""
     solver = built.solver
     wanted = any(p.kind == "force" for p in built.scene.spec.observe.values())
     forces = getattr(solver, FORCES, None) if wanted else None
 
     def snapshot(state: Any) -> Snapshot:
-        return Snapshot(solver.particles(state).x, forces(state, built.dt) if forces else None)
+        seen = solver.particles(state)
+        return Snapshot(seen.x, forces(state, built.dt) if forces else None, seen.t)
 
     return snapshot
 
