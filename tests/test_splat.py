@@ -14,6 +14,7 @@ from physim.observe import splat_maps
 from physim.observe.camera import PixelCamera
 from physim.observe.cloud import Cloud, surface_rows
 from physim.observe.colour import Colour
+from physim.observe.cover import cover
 from physim.observe.depth import Depth
 from physim.observe.framewise import Framewise
 from physim.observe.gauge import Gauge, Snapshot
@@ -24,6 +25,7 @@ from physim.observe.record import Observation
 from physim.observe.reduce import reduce_colour, reduce_depth, reduce_mask
 from physim.observe.silhouette import Silhouette
 from physim.observe.splat import Splatter
+from physim.observe.splat_maps import Sheet
 from physim.observe.tracks import Tracks
 
 H = 0.01
@@ -187,14 +189,15 @@ class TestLaunches:
                 one = Splatter(camera, H)
                 torch.testing.assert_close(coverage[c, f], one.coverage(frame), rtol=0, atol=1e-5)
                 torch.testing.assert_close(depth[c, f], one.depth(frame)[0], rtol=0, atol=1e-6)
-        # Where pixels are the same to the last bit, so are pictures.
+        # From the same pixels the same pictures, but for the last bit of exp.
         seen = both.project(frames)
         u, scale = seen.u.flatten(0, 1), seen.scale.flatten()
-        whole = splat_maps.density(u, 0.02 * scale, 0.015 * scale, splat_maps.Sheet(6, 24, 30))
+        whole = cover(u, H * scale, Sheet(6, 24, 30))
         for i in range(6):
             part = slice(90 * i, 90 * i + 90)
-            alone = splat_maps.Sheet(1, 24, 30)
-            assert torch.equal(whole[i], splat_maps.density(u[part], 0.02 * scale[part], 0.015 * scale[part], alone)[0])
+            torch.testing.assert_close(
+                whole[i], cover(u[part], H * scale[part], Sheet(1, 24, 30))[0], rtol=0, atol=2e-7
+            )
 
     def test_repeats_and_threads_give_the_same_bits(self, monkeypatch):
         monkeypatch.setattr(splat_maps, "WORTH", 0)
@@ -272,7 +275,7 @@ class TestReduction:
             assert float(soft_iou(seen, measured)) > 0.98
         stack = reduce_mask((mask > 0.5).to(torch.uint8).numpy() * np.uint8(255), (7, 5))
         torch.testing.assert_close(stack, reduce_mask(mask > 0.5, (7, 5)))
-        with pytest.raises(InputError, match="from 0 to 1; got torch.float32, 0 to 255"):
+        with pytest.raises(InputError, match=r"from 0 to 1; got torch\.float32, 0 to 255"):
             reduce_mask(255.0 * (mask > 0.5), (7, 5))
         with pytest.raises(InputError, match="blur"):
             Silhouette(camera, H, blur=-1.0)

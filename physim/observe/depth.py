@@ -15,8 +15,8 @@ class Depth:
     """Depth of each pixel along the optical axis: that of the body's front where it covers the pixel.
 
     A pixel that the body covers by c reads s times the depth of its front plus (1 - s) times `background`, where
-    s = 3 c^2 - 2 c^3: the last half percent that coverage lacks inside a body would let the background through. What was
-    not measured is for the record's `valid` to say; `reduce_depth` makes values and validity of depth images.
+    s = 3 c^2 - 2 c^3: the last half percent that coverage lacks inside a body would let the background through. What
+    was not measured is for the record's `valid` to say; `reduce_depth` makes values and validity of depth images.
 
     Attributes:
         silhouette: where the body is, and how large the picture; its blur is not used, for depth jumps at outlines.

@@ -12,25 +12,13 @@ from torch import Tensor
 from physim.checks import check_finite
 from physim.errors import InputError
 from physim.observe.camera import PixelCamera
-from physim.observe.splat_maps import PER_SIGMA, Sheet, density, spread
+from physim.observe.cover import cover
+from physim.observe.splat_maps import PER_SIGMA, Sheet, spread
 
-SIGMA = 0.55
-"""Standard deviation of a particle's bell over the spacing of particles. Below 0.5 a single layer that is stretched by
-half shows holes."""
-SIGMA_SHARED = 0.41
-"""The same of the bells that tell how many particles share an area. The less, the less an outline moves inwards where
-a body grows thin towards it; less than 0.35 makes stretched bodies transparent."""
-PIXEL_SHARED = 0.27
-"""What a raster of finite steps adds to it at least [px], in squares."""
-SIGMA_AVERAGE = 0.35
-"""The same for averages, which have no holes as long as bells meet, and blur depth on slopes the less the narrower."""
-PIXEL = 0.5
-"""Standard deviation of a pixel's own blur [px], added in squares: a bell between pixels would be seen by none."""
-PIXEL_AVERAGE = 0.25
-"""The same for averages: a bell of its radius holds a pixel's middle wherever it is."""
-GAIN = 1.52
-SHARPNESS = 4
-"""Coverage is 1 - exp(-(GAIN D)^SHARPNESS), 0.995 where D = 1: chosen so that covered areas are the true ones."""
+SIGMA_AVERAGE, PIXEL_AVERAGE = 0.35, 0.25
+"""Standard deviation of a particle's bell in averages, in spacings of particles and [px], added in squares. Narrower
+than for coverage: averages have no holes as long as bells meet and one of them reaches the middle of each pixel, and on
+slopes a wide bell brings depth nearer."""
 FRONT = 0.5
 """Depth over which what lies behind counts e times less, in spacings of particles."""
 SKIN = 0.66
@@ -103,7 +91,7 @@ class Splatter:
         frames = x.reshape(-1, *x.shape[-2:])
         seen = [camera.project(frames) for camera in self._all]
         u = torch.cat([pixels for pixels, _ in seen])
-        if not bool(torch.isfinite(u).all()):
+        if not math.isfinite(float(u.detach().sum())):
             check_finite("positions", x)
             raise InputError("the camera maps some particles to pixels that are not finite; check its pose.")
         depth = torch.cat([d for _, d in seen])
@@ -156,9 +144,7 @@ class Splatter:
     def _coverage(self, seen: Projection) -> Tensor:
         width, height = self.size
         sheet = Sheet(len(seen.u), height, width, self.threads)
-        near = self._reach(seen, SIGMA_SHARED, PIXEL_SHARED)
-        found = density(seen.u.reshape(-1, 2), self._reach(seen, SIGMA), near, sheet)
-        return 1.0 - torch.exp(-((GAIN * found) ** SHARPNESS))
+        return cover(seen.u.flatten(0, 1), (self._spacings(seen) * seen.scale).flatten(), sheet)
 
     def _averages(self, seen: Projection, values: Tensor) -> tuple[Tensor, Tensor]:
         width, height = self.size
@@ -171,19 +157,15 @@ class Splatter:
         values = values.repeat(len(seen.u) // len(values), 1, 1)
         middle = values.detach().mean(1, keepdim=True)  # sums of small numbers keep their digits
         amplitude = torch.cat([weight, weight * (values - middle)], dim=-1)
-        sums = spread(
-            seen.u.reshape(-1, 2), self._reach(seen, SIGMA_AVERAGE, PIXEL_AVERAGE), amplitude.flatten(0, 1), sheet
-        )
+        across = SIGMA_AVERAGE * self._spacings(seen) * seen.scale
+        reach = PER_SIGMA * torch.sqrt(across**2 + PIXEL_AVERAGE**2)
+        sums = spread(seen.u.flatten(0, 1), reach.flatten(), amplitude.flatten(0, 1), sheet)
         there = sums[:, 0] > 0
         safe = torch.where(there, sums[:, 0], 1.0)
         return torch.where(there[:, None], sums[:, 1:] / safe[:, None] + middle.mT[..., None], 0.0), there
 
     def _spacings(self, seen: Projection) -> Tensor:
         return torch.as_tensor(self.spacing, dtype=seen.u.dtype, device=seen.u.device)
-
-    def _reach(self, seen: Projection, sigma: float, least: float = PIXEL) -> Tensor:
-        across = sigma * self._spacings(seen) * seen.scale
-        return PER_SIGMA * torch.sqrt(across**2 + least**2).reshape(-1)
 
     def _shaped(self, pictures: Tensor, x: Tensor) -> Tensor:
         cameras = () if isinstance(self.cameras, PixelCamera) else (len(self._all),)

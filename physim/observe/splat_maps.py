@@ -1,4 +1,4 @@
-"""Bells spread over pictures as differentiable functions: sums of amplitudes, and how much of a pixel is solid."""
+"""Bells spread over pictures and gathered from them: the launches, and sums as a differentiable function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from physim.bridge import precision_of, run_map, to_warp
 from physim.crew import Crew, Plan
-from physim.errors import InputError
 from physim.launch import Launch
 from physim.numeric import Precision
 from physim.observe.splat_kernels import LANES, splat_kernels
@@ -59,25 +58,6 @@ def spread(u: Tensor, reach: Tensor, amplitude: Tensor, sheet: Sheet) -> Tensor:
     return run_map(_Spread(sheet), {"u": u, "reach": reach, "amplitude": amplitude})
 
 
-def density(u: Tensor, reach: Tensor, near: Tensor, sheet: Sheet) -> Tensor:
-    """How densely particles lie in front of each pixel, in units of their own density, (count, height, width).
-
-    It is the sum of bells w_i of area A_i = pi R_i^2 / 4, each with the area that particle i stands for:
-
-        D(p) = sum_i w_i(p) / A_i  B_i^2 / g_i,  g_i = sum_q v_i(q) sum_j v_j(q) dq,
-
-    where v are bells of radius `near` and area B_i, summed on a raster of their own. Where particles lie one behind the
-    other they share an area, so that D is 1 inside a body of any thickness, also where it is stretched or pressed.
-
-    Args:
-        u: pixel of each particle, (count * n, 2).
-        reach: radius R_i of its bell [px], (count * n,).
-        near: radius within which particles share an area [px], (count * n,); less blurs less between thick and thin.
-        sheet: size of the pictures.
-    """
-    return run_map(_Density(sheet), {"u": u, "reach": reach, "near": near})
-
-
 class _Spread:
     def __init__(self, sheet: Sheet) -> None:
         self._sheet = sheet
@@ -98,86 +78,6 @@ class _Spread:
         return {"u": by_u, "reach": by_reach, "amplitude": found}
 
 
-@dataclass(frozen=True)
-class _Raster:
-    """Where the areas of particles are found: in each picture pixels of `step` of its own, with a margin around.
-
-    Attributes:
-        step: picture pixels per pixel of the raster, of the picture that a particle is in, (m,).
-        margin: around the picture, of the same [px], (m,).
-        sheet: size of the rasters.
-    """
-
-    step: Tensor
-    margin: Tensor
-    sheet: Sheet
-
-    @staticmethod
-    def around(u: Tensor, reach: Tensor, near: Tensor, sheet: Sheet) -> _Raster:
-        """The raster that holds the neighbours of all particles that can be seen.
-
-        Without a margin the weight of a particle that comes into the picture would start at infinity.
-        """
-        most = u.new_tensor([sheet.width - 1, sheet.height - 1])
-        seen = (torch.minimum(u, most - u).amin(1) > -reach).view(sheet.count, -1)
-        wide = torch.where(seen, (reach + 2.0 * near).view_as(seen), 0.0).amax(1)
-        least = torch.where(seen, near.view_as(seen), math.inf).amin(1)
-        if float(wide.max()) > 8 * max(sheet.width, sheet.height) + 100:
-            raise InputError(
-                f"a particle would cover {float(wide.max()):.3g} pixels of a picture of {sheet.width} x {sheet.height}: "
-                "it is right in front of the camera. Check the camera's position and units, and the spacing of the "
-                "particles."
-            )
-        # In steps, so that the result does not depend on the smallest radius but at a few points.
-        step = torch.where(torch.isfinite(least), 2.0 ** (torch.floor(4.0 * torch.log2(0.5 * least)) / 4.0), 1.0)
-        margin = torch.ceil(wide) + 1.0
-        width, height = (int(torch.ceil((n + 2.0 * margin) / step).max()) + 1 for n in (sheet.width, sheet.height))
-        n = seen.shape[1]
-        sizes = Sheet(sheet.count, height, width, sheet.threads)
-        return _Raster(step.repeat_interleave(n), margin.repeat_interleave(n), sizes)
-
-
-class _Density:
-    def __init__(self, sheet: Sheet) -> None:
-        self._sheet = sheet
-
-    def forward(self, inputs: Mapping[str, Tensor], *, keep: bool) -> tuple[Tensor, Any]:
-        """See `Map`."""
-        u, reach, near = inputs["u"], inputs["reach"], inputs["near"]
-        raster = _Raster.around(u, reach, near, self._sheet)
-        v, r = (u + raster.margin[:, None]) / raster.step[:, None], near / raster.step
-        one = torch.ones_like(reach)[:, None]
-        total, pages = raster.sheet.pages(1, u), self._sheet.pages(1, u)
-        bells(one).scatter(v, r, one, total, raster.sheet)
-        g = bells(one).gather(v, r, one, total, raster.sheet)[:, 0]
-        # Where a bell is outside of the raster, the particle is outside of the picture.
-        inside = g > 0
-        area = 0.25 * math.pi * r.square().square() * raster.step.square()
-        share = torch.where(inside, area / (reach.square() * torch.where(inside, g, 1.0)), 0.0)
-        bells(one).scatter(u, reach, share[:, None], pages, self._sheet)
-        return pages[:, 0, :, : self._sheet.width].clone(), (raster, v, r, total, g, share) if keep else None
-
-    def backward(self, inputs: Mapping[str, Tensor], kept: Any, given: Tensor) -> dict[str, Tensor]:
-        """See `Map`."""
-        u, reach, near = inputs["u"], inputs["reach"], inputs["near"]
-        raster, v, r, total, g, share = kept
-        pages = self._sheet.pages(1, u)
-        pages[:, 0, :, : self._sheet.width] = given
-        by_share, by_u, by_reach = bells(share[:, None]).pull(u, reach, share[:, None], pages, self._sheet)
-        lever = by_share[:, 0] * share
-        by_g = torch.where(g > 0, -lever / torch.where(g > 0, g, 1.0), 0.0)
-        back = raster.sheet.pages(1, u)
-        bells(share[:, None]).scatter(v, r, by_g[:, None], back, raster.sheet)
-        # g is a sum of products of bells: each stands once on either side.
-        mixed = torch.stack([by_g, torch.ones_like(by_g)], dim=1)
-        _, by_v, by_r = bells(mixed).pull(v, r, mixed, torch.cat([total, back], dim=1), raster.sheet)
-        return {
-            "u": by_u + by_v / raster.step[:, None],
-            "reach": by_reach - 2.0 * lever / reach,
-            "near": by_r / raster.step + 4.0 * lever / near,
-        }
-
-
 class Bells:
     """Launches for pictures of some channels, built once and repeated with other arrays.
 
@@ -194,6 +94,7 @@ class Bells:
         self._found = {"gather": precision.vector(channels), "pull": precision.vector(channels + 3), "scatter": None}
         self._channels, self._device = channels, wp.device_from_torch(device)
         self._launches: dict[tuple[str, int], Launch] = {}
+        self._sizes: dict[tuple[str, int], dict[str, int]] = {}
         self._lock = Lock()
 
     def scatter(self, u: Tensor, reach: Tensor, amplitude: Tensor, pages: Tensor, sheet: Sheet) -> None:
@@ -251,14 +152,16 @@ class Bells:
         launch = self._launches.get(key)
         if launch is not None and launch.dim == count and self._device.is_cpu:
             launch.aim(**{label: tensor.data_ptr() for label, tensor in arrays.items()})
-            launch.set(False, **sizes)
+            if self._sizes[key] != sizes:
+                self._sizes[key] = sizes
+                launch.set(False, **sizes)
             return launch
         types = self._types | {"found": self._found[key[0]]}
         views = {n: to_warp(t.view(-1) if n == "pictures" else t, types[n]) for n, t in arrays.items()}
         made = Launch(self._kernels[key[0]], count, self._device, {"low": 0, "high": 0} | views | sizes)
         made.values = {}  # it would keep these pictures in memory
         if count > 0:
-            self._launches[key] = made
+            self._launches[key], self._sizes[key] = made, sizes
         return made
 
 
