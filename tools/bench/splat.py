@@ -5,7 +5,8 @@ weighted sum of the coverage by all positions, in single precision. "torch" is t
 windows done by `index_add_` and indexing, all particles of a chunk at once, its gradient by hand too
 (`tools/bench/plain_splat.py`). Both are timed in rotation and told as medians, the ratio as the median of pairs: CPU
 time on one thread, the clock's on several. Errors are those of the picture and of the gradient against double
-precision, relative to its norm.
+precision, relative to its norm. "of a fit" is the share of the picture in a fit that takes one every 100 substeps of as
+many particles of jelly, forward and backward (`Run` of `tools/bench/program_physim.py`).
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ from torch import Tensor
 from physim.observe import splat_maps
 from physim.observe.camera import PixelCamera
 from physim.observe.splat import Splatter
+from tools.bench.case import Case
 from tools.bench.plain_splat import plain_bells
+from tools.bench.program_physim import Run
 
 SIZES = ((96, 14), (256, 22), (512, 46))
 """Pixels and particles along an edge."""
 PROGRAMS = ("physim", "torch")
+BETWEEN = 100
+"""Substeps from picture to picture: 1/60 s in substeps of 0.17 ms."""
 
 
 @contextmanager
@@ -73,15 +78,19 @@ def error(found: Tensor, true: Tensor) -> float:
 
 
 def measure(
-    sizes: Sequence[tuple[int, int]], repeats: int, threads: int, tell: Callable[[str], None]
+    sizes: Sequence[tuple[int, int]], repeats: int, threads: int, tell: Callable[[str], None], substeps: int = 20
 ) -> list[dict[str, Any]]:
-    """A row per size and program; times in ms."""
+    """A row per size and program; times in ms. Without `substeps`, no motion is timed."""
     clock = time.thread_time if threads == 1 else time.perf_counter
     rows: list[dict[str, Any]] = []
     for pixels, side in sizes:
         view, true = View(pixels, side, threads), View(pixels, side, threads, torch.float64)
         picture, gradient = true.forward(), true.both()
-        made = {}
+        made, motion, run = {}, [], None
+        if substeps:
+            tell(f"{pixels} px, {side**3:,} particles: motion")
+            run = Run(Case("jelly", side**3), threads)
+            run.gradient(substeps)
         for name in PROGRAMS:
             tell(f"{pixels} px, {side**3:,} particles: {name}")
             with program(name):
@@ -95,6 +104,10 @@ def measure(
                     "both_samples": [],
                 }
         for repeat in range(repeats):
+            if run:
+                began = clock()
+                run.gradient(substeps)
+                motion.append(1e3 * (clock() - began) / substeps)
             for name in PROGRAMS:
                 tell(f"{pixels} px, {side**3:,} particles: {name}, sample {repeat + 1}")
                 with program(name):
@@ -107,6 +120,9 @@ def measure(
                 samples, ours = row[f"{kind}_samples"], made["physim"][f"{kind}_samples"]
                 row[kind] = statistics.median(samples)
                 row[f"{kind}_ratio"] = statistics.median(a / b for a, b in zip(samples, ours, strict=True))
+            if motion:
+                row["substep"] = statistics.median(motion)
+                row["of_a_fit"] = row["both"] / (row["both"] + BETWEEN * row["substep"])
             rows.append(row)
     return rows
 
@@ -115,13 +131,15 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Lines to print."""
     yield (
         f"{'picture':>9} {'particles':>10} {'program':>8} {'forward':>10} {'fwd + bwd':>10} {'/ physim':>9} "
-        f"{'picture':>9} {'gradient':>9}"
+        f"{'picture':>9} {'gradient':>9} {'of a fit':>9}"
     )
     for row in rows:
         size = f"{row['pixels']}^2"
+        share = f"{100 * row['of_a_fit']:.1f} %" if "of_a_fit" in row else "-"
         yield (
             f"{size:>9} {row['particles']:>10,} {row['program']:>8} {row['forward']:>7.2f} ms {row['both']:>7.2f} ms "
-            f"{row['both_ratio']:>9.1f} {row['picture_error']:>9.0e} {row['gradient_error']:>9.0e}"
+            f"{row['both_ratio']:>9.1f} {row['picture_error']:>9.0e} {row['gradient_error']:>9.0e} "
+            f"{share:>9}"
         )
 
 
