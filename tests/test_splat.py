@@ -226,6 +226,8 @@ class TestLaunches:
         x[7, 1] = math.nan
         with pytest.raises(InputError, match="non-finite"):
             Splatter(side(), H).coverage(x)
+        with pytest.raises(InputError, match="with particles in it"):
+            Splatter(side(), H).coverage(x[:0])
         with pytest.raises(InputError, match="spacing"):
             Splatter(side(), 0.0)
         with pytest.raises(InputError, match="one size, got 30 x 24, 20 x 20"):

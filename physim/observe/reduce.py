@@ -34,7 +34,7 @@ def reduce_depth(
     """Depth images as the columns of a `Depth` gauge of that size, and where they are valid.
 
     Args:
-        depth: along the optical axis [m], (..., h, w); NaN, infinite or not above zero where nothing was measured.
+        depth: along the optical axis [m], (..., h, w); NaN, infinite or zero where nothing was measured.
         size: width and height of the reduced picture [px].
         mask: coverage by the body, (..., h, w) as in `reduce_mask`; what is not the body then counts as `background`,
             as it does in the gauge. Without it the image is taken as it is.
@@ -45,7 +45,7 @@ def reduce_depth(
         depth [m], float64, zero where invalid, and validity, bool, (..., height * width).
     """
     values = torch.as_tensor(np.asarray(depth) if not isinstance(depth, Tensor) else depth).to(torch.float64)
-    measured = torch.isfinite(values) & (values > 0)
+    measured = torch.isfinite(values) & (values != 0)
     values = torch.where(measured, values, 0.0)
     if mask is not None:
         if background is None:

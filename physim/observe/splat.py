@@ -86,8 +86,8 @@ class Splatter:
         Raises:
             InputError: positions that are not finite, or behind a camera.
         """
-        if x.ndim < 2 or x.shape[-1] != 3:
-            raise InputError(f"positions: expected shape (..., n, 3), got {tuple(x.shape)}.")
+        if x.ndim < 2 or x.shape[-1] != 3 or x.numel() == 0:
+            raise InputError(f"positions: expected shape (..., n, 3) with particles in it, got {tuple(x.shape)}.")
         frames = x.reshape(-1, *x.shape[-2:])
         seen = [camera.project(frames) for camera in self._all]
         u = torch.cat([pixels for pixels, _ in seen])
@@ -110,11 +110,11 @@ class Splatter:
         return self._shaped(self._coverage(self.project(x)), x)
 
     def averages(self, x: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Averages of particle values over what is in front, and the weight that they have in each pixel.
+        """Averages of particle values over what is in front, and where there is anything.
 
-        A particle counts with its bell times exp(-depth / (FRONT spacing)): of two in one pixel the nearer one counts
-        exp(2) times as much per spacing between them, whatever else is there, so that no order is needed. Computed in
-        double precision.
+        A particle counts with its bell times exp(-depth / (FRONT mean spacing)): of two in one pixel the nearer one
+        counts exp(2) times as much per spacing between them, whatever else is there, so that no order is needed.
+        Computed in double precision.
 
         Args:
             x: positions [m], (..., n, 3).
@@ -150,7 +150,8 @@ class Splatter:
         width, height = self.size
         sheet = Sheet(len(seen.u), height, width, self.threads)
         nearest = seen.depth.detach().amin(1, keepdim=True)  # drops out of the quotient
-        behind = (seen.depth - nearest) / (FRONT * self._spacings(seen))
+        # One length for all particles: the quotient depends on `nearest` otherwise.
+        behind = (seen.depth - nearest) / (FRONT * self._spacings(seen).mean())
         weight = torch.exp(-behind.clamp_max(DEEPEST))[..., None]
         n, k = values.shape[-2:]
         values = values.to(seen.u).reshape(-1, n, k)
