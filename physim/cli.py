@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from physim import __version__
+from physim.cli_video import add_video_commands
 from physim.terminal import fail, report, say, warn
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ check = App(name="check", help="Check a law, a gradient or a scene.")
 material = App(name="material", help="Look at material laws.")
 app.command(check)
 app.command(material)
+add_video_commands(app)
 
 SceneName = Annotated[str, Parameter(help="A scene file, or the name of a shipped scene (`physim scenes`).")]
 Set = Annotated[
@@ -205,20 +207,6 @@ def scenes(*, schema: Annotated[bool, Parameter(negative="")] = False) -> None:
 
     for entry in list_scenes():
         say(f"{entry.name:24} {entry.title}")
-
-
-@app.command
-def init(path: Path = Path("scene.yaml"), *, force: Annotated[bool, Parameter(negative="")] = False) -> None:
-    """Write a first, commented scene file.
-
-    Args:
-        path: File to write.
-        force: Replace a file that exists.
-    """
-    from physim.scene.starter import write_starter
-
-    write_starter(path, force=force)
-    say(f"wrote {path}; try `physim run {path}`")
 
 
 @app.command

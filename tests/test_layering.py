@@ -7,8 +7,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "physim"
 LAYERS = {
-    "__main__": 8,
-    "cli": 7,
+    "__main__": 9,
+    "cli": 8,
+    "cli_video": 7,
     "fit": 6, "plan": 6, "envs": 6, "view": 6,
     "scene": 5, "speed": 5,
     "solvers": 4, "observe": 4,

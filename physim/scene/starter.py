@@ -57,6 +57,9 @@ observe:                        # what is measured while it runs
 """
 
 
+SCENE_FILES = (".yaml", ".yml")
+
+
 def write_starter(path: Path, *, force: bool = False) -> None:
     """Write the starter scene.
 
@@ -67,8 +70,13 @@ def write_starter(path: Path, *, force: bool = False) -> None:
     Raises:
         InputError: the file exists, or the name does not end in .yaml.
     """
-    if path.suffix not in (".yaml", ".yml"):
+    check_free(path, force=force)
+    write_atomic(path, STARTER.format(name=path))
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Raise `InputError` unless a scene file may be written there."""
+    if path.suffix not in SCENE_FILES:
         raise InputError(f"{path}: a scene file ends in .yaml.")
     if path.exists() and not force:
         raise InputError(f"{path} exists; choose another name, or replace it with --force.")
-    write_atomic(path, STARTER.format(name=path))

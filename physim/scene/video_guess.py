@@ -1,0 +1,126 @@
+"""What the masks of a clip say about a scene: where the body is, how it moves, how large a pixel may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from physim.observe.masks import FULL, HALF, Masks
+
+GRAVITY = 9.81
+"""Acceleration of a falling body [m/s^2]."""
+
+# Size that an unknown body is taken to have [m].
+_SIZE = 0.1
+# Area over that of the rectangle around it which speaks for a circle; how far from square that rectangle may be.
+_ROUND, _SQUARE = (0.72, 0.84), 1.15
+# A fall is one where a parabola misses no position by more than this [px], and is told to this share.
+_MISSED, _CERTAIN = 0.5, 0.04
+# Sizes of a body that a fall may tell [m]; others are slow motion, or no fall.
+_SIZES = (5e-3, 2.0)
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What can be seen, in pixels of the full picture; rows count downwards.
+
+    Attributes:
+        begin: time of the first frame that shows the body [s].
+        end: time of the last [s].
+        box: left, top, right, bottom edge of the body at `begin` [px].
+        swept: the same of all places that it visits [px].
+        velocity: of its centre at `begin`, right and down [px/s].
+        round: whether it looks like a disk.
+        metres_per_pixel: size of a pixel at the body [m].
+        fallen: whether that size comes from a free fall.
+        contact: time at which the motion first differs from its beginning [s].
+    """
+
+    begin: float
+    end: float
+    box: Box
+    swept: Box
+    velocity: tuple[float, float]
+    round: bool
+    metres_per_pixel: float
+    fallen: bool
+    contact: float
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height of the body [px]."""
+        left, top, right, bottom = self.box
+        return right - left, bottom - top
+
+
+def guess_from(masks: Masks) -> Guess:
+    """Read a guess off the masks that say something."""
+    rows = np.flatnonzero(masks.valid & (masks.coverage >= HALF).any(axis=(1, 2)))
+    h, w = masks.coverage.shape[1:]
+    x, y = masks.full_size[0] / w, masks.full_size[1] / h
+    boxes = np.array([_box(masks.coverage[i]) for i in rows]) * np.array([x, y, x, y])
+    times = masks.times[rows]
+    centers = np.array([_center(masks.coverage[i]) for i in rows]) * np.array([x, y])
+    left, top, right, bottom = (float(v) for v in boxes[0])
+    width, height = right - left, bottom - top
+    fill = float(masks.coverage[rows[0]].sum()) / FULL * x * y / (width * height)
+    count, motion, error = _first_motion(times, centers)
+    # A fall: down, with an acceleration known well, over a way that can be seen, and of a body of a sensible size.
+    down = 2.0 * motion[2, 1]
+    way = abs(centers[count - 1, 1] - centers[0, 1])
+    size = GRAVITY / down * max(width, height) if down > 0 else 0.0
+    fallen = down > 0 and error < _CERTAIN * down and way > 0.3 * height and _SIZES[0] < size < _SIZES[1]
+    swept = (*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0))
+    return Guess(
+        begin=float(times[0]),
+        end=float(times[-1]),
+        box=(left, top, right, bottom),
+        swept=tuple(float(v) for v in swept),  # pyright: ignore[reportArgumentType]
+        velocity=(float(motion[1, 0]), float(motion[1, 1])),
+        round=_ROUND[0] < fill < _ROUND[1] and 1.0 / _SQUARE < width / height < _SQUARE,
+        metres_per_pixel=GRAVITY / down if fallen else _SIZE / max(width, height),
+        fallen=bool(fallen),
+        contact=float(times[count - 1]),
+    )
+
+
+def _box(mask: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
+    """Edges of what is covered, in pixels from the picture's upper left corner."""
+    columns, lines = (np.flatnonzero((mask >= HALF).any(axis=a)) for a in (0, 1))
+    return float(columns[0]), float(lines[0]), float(columns[-1] + 1), float(lines[-1] + 1)
+
+
+def _center(mask: np.ndarray[Any, Any]) -> tuple[float, float]:
+    weight = mask.astype(np.float64)
+    h, w = mask.shape
+    total = weight.sum()
+    return float(weight.sum(axis=0) @ (np.arange(w) + 0.5) / total), float(
+        weight.sum(axis=1) @ (np.arange(h) + 0.5) / total
+    )
+
+
+def _first_motion(
+    times: np.ndarray[Any, Any], centers: np.ndarray[Any, Any]
+) -> tuple[int, np.ndarray[Any, Any], float]:
+    """How many frames follow one parabola from the start, its coefficients (3, 2), the error of the acceleration."""
+    least = min(5, len(times))
+    best = least, np.zeros((3, 2)), np.inf
+    for count in range(least, len(times) + 1):
+        t = times[:count] - times[0]
+        basis = np.stack([np.ones_like(t), t, t**2], axis=1)[:, : min(3, count)]
+        found, *_ = np.linalg.lstsq(basis, centers[:count], rcond=None)
+        left = centers[:count] - basis @ found
+        if count > least and np.abs(left).max() > _MISSED:
+            break
+        motion = np.zeros((3, 2))
+        motion[: len(found)] = found
+        error = np.inf
+        if count > 4:
+            spread = max(float(np.sqrt((left[:, 1] ** 2).sum() / (count - 3))), 0.05)
+            error = 2.0 * spread * float(np.sqrt(np.linalg.inv(basis.T @ basis)[2, 2]))
+        best = count, motion, error
+    return best
