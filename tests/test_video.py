@@ -14,7 +14,7 @@ from video_clips import bounce, deforming, disc, moving_disc, write_clip
 from physim.cli import main
 from physim.errors import InputError
 from physim.observe.background import median_background, picture_background
-from physim.observe.flow import ImageTracks, choose_points, follow
+from physim.observe.flow import PointTracks, choose_points, follow
 from physim.observe.masks import Masks
 from physim.observe.segment import mask_of
 from physim.scene.depth_file import read_depth
@@ -265,7 +265,7 @@ def test_tracks_on_disk(tmp_path: Path, ball: tuple[Path, Array]) -> None:
     xy = np.stack([np.linspace(10, 90, 24)[:, None] + np.arange(3), np.full((24, 3), 40.0)], axis=2)
     valid = np.ones((24, 3), dtype=bool)
     valid[9:, 2] = False
-    whole = ImageTracks(
+    whole = PointTracks(
         np.arange(24) / 30, np.where(valid[..., None], xy, np.nan), valid, 0.1 + 0 * xy[..., 0], (128, 128)
     )
     got = read_tracks(write_tracks(file, whole), video)
@@ -365,12 +365,12 @@ def test_init_from_a_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "from its fall" in capsys.readouterr().out
     text = (tmp_path / "drop.yaml").read_text()
     data = YAML(typ="safe").load(text)
-    view = data["cameras"]["front"]["side_view"]
-    assert float(view["metres_per_pixel"].split()[0]) == pytest.approx(2.5, rel=0.03)
-    assert (view["width"], view["height"]) == (112, 160) and data["videos"]["clip"]["file"] == "drop.mp4"
+    camera = data["cameras"]["front"]
+    assert float(camera["side_view"]["scale"].split()[0]) == pytest.approx(2.5, rel=0.03)
+    assert camera["size"] == [112, 160] and data["videos"]["clip"]["file"] == "drop.mp4"
     # A 55 mm ball; the rest of the scene is one that loads.
     assert float(data["bodies"]["body"]["shape"]["sphere"]["radius"].split()[0]) == pytest.approx(55, rel=0.05)
-    for section in ("cameras", "videos", "observe", "fit"):
+    for section in ("videos", "observe", "fit"):
         del data[section]
     with (tmp_path / "rest.yaml").open("w") as stream:
         YAML().dump(data, stream)

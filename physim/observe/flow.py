@@ -39,7 +39,7 @@ _LEAST = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class ImageTracks:
+class PointTracks:
     """Points in pictures.
 
     Attributes:
@@ -121,7 +121,7 @@ def follow(
     *,
     masks: Coverage | None = None,
     radius: int = RADIUS,
-) -> ImageTracks:
+) -> PointTracks:
     """Follow points from the first frame on; a point that is lost stays lost.
 
     From frame to frame a point is carried by pyramidal Lucas-Kanade and given up where the way back ends elsewhere.
@@ -149,7 +149,7 @@ def follow(
         error.append(np.where(step.alive, np.hypot(step.error, _LEAST), np.nan))
     rows = np.array(xy)
     valid = np.asarray(np.isfinite(rows).all(axis=2))
-    return ImageTracks(np.asarray(times, dtype=np.float64), rows, valid, np.array(error), (width, height))
+    return PointTracks(np.asarray(times, dtype=np.float64), rows, valid, np.array(error), (width, height))
 
 
 @dataclass(frozen=True, eq=False)

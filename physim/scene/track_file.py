@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from physim.errors import InputError
-from physim.observe.flow import ImageTracks
+from physim.observe.flow import PointTracks
 from physim.scene.document import display
 from physim.scene.mask_file import matched
 from physim.scene.npz_file import Arrays, read_npz, write_npz
@@ -26,7 +26,7 @@ _ERROR = ("error", "sigma")
 _BEYOND = 1.0
 
 
-def write_tracks(path: Path, tracks: ImageTracks) -> Path:
+def write_tracks(path: Path, tracks: PointTracks) -> Path:
     """Write tracks as .npz: `xy` (f, m, 2) [px], `valid` (f, m), `error` (f, m) [px], `times` [s], `size`, `format`."""
     arrays = {
         "format": np.array(FORMAT),
@@ -38,7 +38,7 @@ def write_tracks(path: Path, tracks: ImageTracks) -> Path:
     return write_npz(path, arrays | ({} if tracks.error is None else {"error": tracks.error}))
 
 
-def read_tracks(path: Path, video: Video | None = None) -> ImageTracks:
+def read_tracks(path: Path, video: Video | None = None) -> PointTracks:
     """The tracks of a file.
 
     Args:
@@ -71,7 +71,7 @@ def read_tracks(path: Path, video: Video | None = None) -> ImageTracks:
             f"{name}: no row between begin and end; its times go from {times[0]:.4g} to {times[-1]:.4g} s."
         )
     xy = np.where(valid[..., None], xy, np.nan)
-    return ImageTracks(times[rows], xy[rows], valid[rows], None if error is None else error[rows], size)
+    return PointTracks(times[rows], xy[rows], valid[rows], None if error is None else error[rows], size)
 
 
 def _positions(name: str, arrays: Arrays) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -33,24 +33,22 @@ cameras:
   front:
     # A view from the side, far enough away for perspective not to matter. The scene's origin is the picture's lower
     # left corner, x runs right, y up, and z = 0 is the plane through the middle of the body.
+    size: [{width}, {height}]
     side_view:
-      metres_per_pixel: {pixel}   # (!) {scale}
-      width: {width}
-      height: {height}
+      scale: {pixel}            # (!) size of a pixel: {scale}
       center: [{middle_x}, {middle_y}, 0]   # point in the middle of the picture
-    # With a calibrated camera (`physim calibrate`) instead:
-    # file: transforms.json
+    # With a calibrated camera instead: file: camera.yaml   (`physim calibrate` writes it)
 
 videos:
   clip:
-    file: {clip}
+    {kind}: {clip}
     camera: front
-    begin: {begin}              # the scene starts at this time of the video
+    begin: {begin}                  # the scene starts at this time of the video
     end: {end}
-    {fps}mask: {{background: median}}  # or {{background: empty.png}}, {{file: masks.npz}}, alpha
+    {fps}mask: {{background: median}}  # or {{background: {{file: empty.png}}}}, or {{file: masks.npz}}
 
 grid:                           # where material may be
-  origin: [{origin}]            # (!) its lower face is the floor: the lowest place that the body reaches
+  origin: [{origin}]   # (!) its lower face is the floor: the lowest place that is reached
   upper: [{upper}]
   dx: {dx}
 gravity: [0, -9.81, 0]          # (!) tilt it if the camera was tilted
@@ -70,7 +68,8 @@ materials:
 bodies:
   body:
     shape:
-      {shape}   # (!) its depth is not seen; or mesh: {{file: body.stl, scale: 0.001}}
+      # (!) depth is not seen. Or mesh: {{file: body.stl, scale: 0.001}}
+      {shape}
     material: body
     velocity: [{velocity}]      # at the beginning, from the first frames
     per_cell: 8
@@ -82,12 +81,10 @@ observe:
   shape:
     kind: silhouette
     video: clip
-    noise: 1 px
   # points:                     # more is seen of a body with texture: physim track {clip}
   #   kind: image_tracks
   #   video: clip
   #   file: {tracks}
-  #   noise: 0.5 px
 
 fit:
   parameters:
@@ -193,6 +190,7 @@ def _filled(scene: Path, clip: Path, video: Video, guess: Guess, fps: float | No
         name=scene.name,
         title=f"The body in {re.sub(r'[^A-Za-z0-9_. -]+', '_', clip.name)}",
         clip=_yaml(named),
+        kind="pictures" if clip.is_dir() else "file",
         tracks=_yaml(str(Path(named).with_suffix("")) + ".tracks.npz"),
         frames=len(video.source.times),
         width=w,
@@ -219,10 +217,8 @@ def _filled(scene: Path, clip: Path, video: Video, guess: Guess, fps: float | No
 def _scale_words(guess: Guess) -> str:
     size = f"{max(guess.size):.0f} pixels"
     if guess.fallen:
-        return (
-            f"from its fall before {guess.contact:.3g} s, if that is in real time; the body has {size}: check its size"
-        )
-    return f"a guess: the body's {size} are taken to be 100 mm; divide its true size, or a ruler's, by its pixels"
+        return f"from its fall, if that is in real time; the body has {size}"
+    return f"the body's {size} are taken to be 100 mm"
 
 
 def _rounded(length: float) -> float:

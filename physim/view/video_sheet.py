@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from physim.observe.flow import ImageTracks
+from physim.observe.flow import PointTracks
 from physim.observe.masks import HALF, Coverage
 from physim.view.files import Image, tile_images
 
@@ -48,7 +48,7 @@ def outlined(image: Image, mask: Coverage) -> Image:
     return out
 
 
-def track_sheet(first: Image, last: Image, tracks: ImageTracks) -> Image:
+def track_sheet(first: Image, last: Image, tracks: PointTracks) -> Image:
     """The first frame with the chosen points, and the last with their trails, from blue to yellow.
 
     A cross marks where a point was lost.
