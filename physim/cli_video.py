@@ -63,7 +63,7 @@ def mask(
     background: Path | None = None,
     masks: Path | None = None,
     shadows: bool | None = None,
-    region: tuple[int, int, int, int] | None = None,
+    region: Annotated[tuple[int, int, int, int] | None, Parameter(negative="")] = None,
     fps: Fps = None,
     begin: Begin = None,
     end: End = None,
