@@ -24,7 +24,7 @@ End = Annotated[float | None, Parameter(help="Last time [s].")]
 
 def add_video_commands(app: App) -> None:
     """Register every command of this file."""
-    for command in (init, mask, track):
+    for command in (init, mask, track, calibrate):
         app.command(command)
 
 
@@ -122,3 +122,53 @@ def tell(told: Told) -> None:
     warn(told.warnings)
     for line in told.lines:
         say(line)
+
+
+def calibrate(
+    *sources: Path,
+    board: str | None = None,
+    square: str | None = None,
+    marker: str | None = None,
+    dictionary: str = "4x4_50",
+    legacy: Annotated[bool, Parameter(negative="")] = False,
+    id_: Annotated[int | None, Parameter(name="--id")] = None,
+    camera: Path | None = None,
+    frames: int = 40,
+    fps: Fps = None,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("camera.yaml"),
+    print_: Annotated[Path | None, Parameter(name="--print")] = None,
+    force: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Find lens and pose of a camera from pictures of a ChArUco board, or its pose from a single marker.
+
+    The file that is written is for `cameras` in a scene; the picture beside it shows the corners and axes found. With
+    --print, `physim calibrate --board 5x7 --square "30 mm" --marker "22 mm" --print board.pdf`, a board is written.
+
+    Args:
+        sources: Pictures, folders of pictures, or videos. The pose is that of the last one that shows the target.
+        board: Squares across and down, such as 5x7.
+        square: Side of a square, measured on the print, such as "30 mm".
+        marker: Side of a marker, such as "22 mm"; without --board, of a single one.
+        dictionary: Which markers, such as 4x4_50 or 6x6_250.
+        legacy: The board was drawn by OpenCV before 4.6.
+        id_: Which marker, where several are seen.
+        camera: File of a camera whose lens is known: find the pose alone.
+        frames: How many frames of a video are looked at.
+        out: File to write.
+        print_: Write the board to print, .pdf or .png, instead.
+        force: Replace files that exist.
+    """
+    from physim.scene.calibration import target_of, write_board
+
+    target = target_of(board, square, marker, dictionary=dictionary, number=id_, legacy=legacy)
+    if print_ is not None:
+        write_board(target, print_, force=force)
+        say(f"wrote {print_}: print it at 100 %, glue it onto something flat, and measure a square")
+        return
+    from physim.view.calibration_sheet import calibrate_camera
+
+    found, sheet = calibrate_camera(sources, target, out, lens=camera, most=frames, fps=fps, force=force)
+    warn(found.calibration.notes)
+    for line in found.lines():
+        say(line)
+    say(f"wrote {out} and {sheet}; in a scene: cameras: {{front: {{file: {out.name}}}}}")

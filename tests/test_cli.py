@@ -42,7 +42,20 @@ def test_help_answers_at_once() -> None:
         done = subprocess.run([sys.executable, "-m", "physim", "--help"], capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        for command in ("fit", "run", "check", "explain", "render", "material", "scenes", "init", "mask", "doctor"):
+        for command in (
+            "fit",
+            "run",
+            "check",
+            "explain",
+            "render",
+            "material",
+            "scenes",
+            "init",
+            "mask",
+            "track",
+            "calibrate",
+            "doctor",
+        ):
             assert command in done.stdout
     assert min(seconds) < 0.5, seconds
 
