@@ -21,6 +21,7 @@ from physim.observe.observer import reader, split
 from physim.observe.record import Comparison, Observation
 from physim.scene.build import build, time_steps
 from physim.scene.build_observe import make_gauges, make_observations, see
+from physim.scene.build_video import picture_observations
 from physim.scene.built import Built
 from physim.scene.loader import Scene
 from physim.scene.parameters import AXES
@@ -63,7 +64,7 @@ class Rig:
         built = self._build(values)
         leaves = {n: v.detach().requires_grad_(v.requires_grad) for n, v in values.items()}
         pairs = self._set_materials(built, values) + self._set_weights(built, raw)
-        records = [self._kept_out(o) for o in make_observations(built, self._gauges)]
+        records = [self._kept_out(o) for o in (*make_observations(built, self._gauges), *self._pictured)]
         observations = [o if end is None else o.shortened(end) for o in records]
         observed = [o for o in observations if o is not None]
         gauges = [o.gauge for o in observed]
@@ -111,6 +112,7 @@ class Rig:
             with BUILDING:
                 self._built = build(self.scene.changed(overrides) if overrides else self.scene, device=self.device)
                 self._gauges = make_gauges(self._built)
+                self._pictured = picture_observations(self._built)
             self._at = wanted
         return self._built
 

@@ -29,13 +29,15 @@ FORCES = "collider_forces"
 
 
 def make_gauges(built: Built) -> dict[str, Gauge]:
-    """Every observation's gauge, by name.
+    """The gauge of every observation that is not of a video, by name.
 
     Raises:
         SceneError: a region without particles, a marker out of reach.
     """
     found = {}
     for name, part in built.scene.spec.observe.items():
+        if part.kind not in _MAKERS:
+            continue
         try:
             found[name] = _MAKERS[part.kind](built, name, part)
         except InputError as error:
@@ -44,7 +46,7 @@ def make_gauges(built: Built) -> dict[str, Gauge]:
 
 
 def make_observations(built: Built, gauges: dict[str, Gauge] | None = None) -> list[Observation]:
-    """The observations that have a record, ready to be compared with a rollout.
+    """The observations that have a table, ready to be compared with a rollout.
 
     Without `noise`, the noise is taken as 1 % of the record's largest value: it then weighs, and measures nothing.
 

@@ -11,10 +11,10 @@ from physim.scene.law_tables import ADDED
 from physim.scene.paths import resolve
 from physim.scene.problems import Findings
 
-SECTIONS = ("materials", "bodies", "colliders", "cameras", "data", "states")
+SECTIONS = ("materials", "bodies", "colliders", "cameras", "videos", "observe", "data", "states")
 """Sections whose entries may name files, under the key `file` or a key of `FOLDERS`."""
 
-FOLDERS = {"colmap": ("cameras.txt", "images.txt")}
+FOLDERS = {"colmap": ("cameras.txt", "images.txt"), "pictures": ("*.*",)}
 """Keys that name a folder, with the patterns of what is read in it."""
 
 

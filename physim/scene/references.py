@@ -170,11 +170,19 @@ def gauge_dimension(part: Any) -> Dimension:
 
 
 def _observations(spec: ScenePart, tables: dict[str, Table], findings: Findings) -> None:
+    for name, film in spec.videos.items():
+        known(findings, ("videos", name, "camera"), "camera", film.camera, spec.cameras)
     for name, part in spec.observe.items():
         path, dimension = ("observe", name), gauge_dimension(part)
         body = getattr(part, "body", None)
         if body is not None:
             known(findings, (*path, "body"), "body", body, spec.bodies)
+        if hasattr(part, "video"):
+            if part.video is not None:
+                known(findings, (*path, "video"), "video", part.video, spec.videos)
+            for hider in getattr(part, "hidden_by", ()):
+                known(findings, (*path, "hidden_by"), "body", hider, spec.bodies)
+            continue
         if isinstance(part, ForcePart):
             _pressed(spec, path, part, findings)
         axes = getattr(part, "axes", "x")
@@ -265,7 +273,7 @@ def _fit(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings
             findings.add(path, str(error))
             continue
         spec.fit.parameters[name] = _parameter(path, part, number.dimension, findings)
-    measured = [n for n, o in spec.observe.items() if o.data is not None]
+    measured = [n for n, o in spec.observe.items() if o.data is not None or hasattr(o, "video")]
     if not measured and not spec.tables and not spec.recordings:
         findings.add(("fit",), "there is no record to fit; give an observation a `data` table, or add `tables`")
     early = spec.fit.early_stop

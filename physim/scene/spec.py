@@ -11,6 +11,7 @@ from physim.scene.spec_camera import CameraPart
 from physim.scene.spec_fit import FitPart, RecordingPart
 from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, StatesPart, TablePart
 from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, PosePart, TimePart, WallsPart
+from physim.scene.spec_video import VideoPart
 
 
 class MaterialPart(Part):
@@ -52,6 +53,7 @@ class ScenePart(Part):
     loads: dict[Name, LoadPart] = Field(default_factory=dict)
     pose: PosePart | None = None
     cameras: dict[Name, CameraPart] = Field(default_factory=dict)
+    videos: dict[Name, VideoPart] = Field(default_factory=dict)
     observe: dict[Name, ObservePart] = Field(default_factory=dict)
     data: dict[Name, DataPart] = Field(default_factory=dict)
     tables: dict[Name, TablePart] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from physim.scene.fields import (
     fail,
 )  # fmt: skip
 from physim.scene.spec_space import RegionPart
+from physim.scene.spec_video import CloudPart, DepthPart, ImageTracksPart, OverlapPart, SilhouettePart
 from physim.scene.units import TIME, VELOCITY
 
 
@@ -131,7 +132,18 @@ class ParticlesPart(_Gauge):
 
 
 ObservePart = Annotated[
-    PositionPart | DisplacementPart | FrontPart | RadiusPart | ForcePart | TracksPart | ParticlesPart,
+    PositionPart
+    | DisplacementPart
+    | FrontPart
+    | RadiusPart
+    | ForcePart
+    | TracksPart
+    | ParticlesPart
+    | SilhouettePart
+    | OverlapPart
+    | ImageTracksPart
+    | DepthPart
+    | CloudPart,
     Field(discriminator="kind"),
 ]
 
