@@ -154,7 +154,7 @@ def view_of(built: Built, video: str, size: int) -> View:
     seen = found.coverage[found.valid] > 127
     if not seen.any():
         raise InputError(f"the video '{video}' shows no body in any frame; see what is found: physim mask")
-    box = _margined(seen.any(axis=0), (w, h))
+    box = _margined(np.any(seen, axis=0), (w, h))
     left, top, right, bottom = box
     width, height = right - left, bottom - top
     cut = dataclasses.replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=width, height=height)
