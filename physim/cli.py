@@ -254,6 +254,7 @@ def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
     """Read and build a scene without running it: every mistake, or its size and time step."""
     quiet_warp()
     from physim.scene.build import build
+    from physim.scene.build_video import picture_lines
     from physim.scene.loader import load_scene
 
     loaded = load_scene(scene, set_, data=data)
@@ -263,7 +264,7 @@ def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
         return
     built = build(loaded)
     warn(built.warnings)
-    for line in built.summary():
+    for line in (*built.summary(), *picture_lines(built)):
         say(line)
 
 

@@ -30,7 +30,8 @@ cameras:
 videos:
   clip: {pictures: frames, fps: 50, camera: side}
 materials: {gel: {law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000 kg/m^3}}
-bodies: {slab: {shape: {box: {center: [0.22, 0.17], size: [0.16, 0.12]}}, material: gel, velocity: [0.2, -1.5], per_cell: 4}}
+bodies:
+  slab: {shape: {box: {center: [0.22, 0.17], size: [0.16, 0.12]}}, material: gel, velocity: [0.2, -1.5], per_cell: 4}
 walls: {y_min: {type: slip, position: 0.06}}
 observe:
 OBSERVE
@@ -155,5 +156,5 @@ def test_tracks_beside_the_body_are_refused(made: Path) -> None:
     found = np.load(made / "tracks.npz")
     np.savez(made / "off.npz", xy=np.full_like(found["xy"], 3.0), times=found["times"])
     built = build(load_scene(scene(made, "{kind: image_tracks, video: clip, file: off.npz}", "off.yaml")))
-    with pytest.raises(InputError, match="0 of .* tracked points lie on the body"):
+    with pytest.raises(InputError, match=r"0 of .* tracked points lie on the body"):
         picture_observations(built)

@@ -95,6 +95,15 @@ def picture_observations(built: Built) -> list[Observation]:
     return found
 
 
+def picture_lines(built: Built) -> list[str]:
+    """What is compared with videos, in words; reads them."""
+    return [
+        f"video      {o.name}: {len(o.times)} frames from {float(o.times[0]):.4g} to {float(o.times[-1]):.4g} s, "
+        f"{len(o.gauge.columns)} values each"
+        for o in picture_observations(built)
+    ]
+
+
 def video_of(part: VideoPart, largest: int | None = LARGEST) -> Video:
     """The chosen frames of a video of the scene."""
     path = Path(part.file or part.pictures or "")

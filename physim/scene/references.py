@@ -363,7 +363,8 @@ def _expectation(spec: ScenePart, materials: dict[str, MaterialSpec], findings: 
         return spec
     dimension = NUMBER
     if part.quantity == "observation" and part.observe is not None:
-        if not known(findings, ("expect", "observe"), "observation", part.observe, spec.observe):
+        numbers = [n for n, o in spec.observe.items() if not hasattr(o, "video")]  # a picture is no number
+        if not known(findings, ("expect", "observe"), "observation", part.observe, numbers):
             return spec
         dimension = gauge_dimension(spec.observe[part.observe])
     elif part.quantity == "parameter" and part.parameter is not None:
