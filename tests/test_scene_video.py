@@ -105,7 +105,7 @@ def test_at_the_truth_little_is_left(made: Path) -> None:
     """Particles are interpolated between frames nowhere: frames of the video are frames of the scene."""
     bars = {
         "{kind: silhouette, video: clip, size: 32}": 0.02,
-        "{kind: image_tracks, video: clip, file: tracks.npz}": 0.05,  # px; markers are carried by sixteen particles each
+        "{kind: image_tracks, video: clip, file: tracks.npz}": 0.05,  # px
         "{kind: cloud, file: cloud.npz}": 0.7 * 0.01,
     }
     for observe, bar in bars.items():
