@@ -74,7 +74,10 @@ def check_background(masks: Masks, background: Background, name: str) -> None:
         background: that they were made with.
         name: of the clip, for the message.
     """
-    instead = "give a picture of the scene without the body (`--background empty.png`), or masks made elsewhere"
+    instead = (
+        "give a picture of the scene without the body (`--background empty.png`; in a scene file "
+        "`mask: {background: {file: empty.png}}`), or masks made elsewhere"
+    )
     share = masks.share
     if not filled(masks.coverage).any():
         raise InputError(

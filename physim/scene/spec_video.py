@@ -83,27 +83,28 @@ class _Pictured(Part):
     holdout: tuple[tuple[Time, Time], ...] = ()
 
 
-class SilhouettePart(_Pictured):
-    """The outline: how much of each pixel the body covers, `size` pixels along the longer side of where it moves.
+class _Outline(_Pictured):
+    """How a body's outline is read: `size` pixels along the longer side of where it moves.
 
-    `blur` [px of those] widens the outline, so that a fit from far away sees its way; a stage may change it.
+    `blur` [px of those] widens it, so that a fit from far away sees its way; a stage may change it.
     """
 
-    kind: Literal["silhouette"]
     size: Annotated[int, Field(ge=8, le=256)] = 40
     blur: Annotated[float, Field(ge=0)] = 0.7
     noise: Fraction | None = None
     hidden_by: tuple[Name, ...] = ()
 
 
-class OverlapPart(_Pictured):
+class SilhouettePart(_Outline):
+    """The outline: how much of each pixel the body covers."""
+
+    kind: Literal["silhouette"]
+
+
+class OverlapPart(_Outline):
     """The outline in units of its own size: residuals whose squares add up to 1 - soft intersection over union."""
 
     kind: Literal["overlap"]
-    size: Annotated[int, Field(ge=8, le=256)] = 40
-    blur: Annotated[float, Field(ge=0)] = 0.7
-    noise: Fraction | None = None
-    hidden_by: tuple[Name, ...] = ()
 
 
 class ImageTracksPart(_Pictured):
