@@ -15,9 +15,9 @@ from physim.scene.fields import (
     PositiveLength,
     PositiveRate,
     Quantity,
-    Time,
     fail,
 )  # fmt: skip
+from physim.scene.spec_record import RecordPart
 from physim.scene.spec_space import RegionPart
 from physim.scene.spec_video import CloudPart, DepthPart, ImageTracksPart, OverlapPart, SilhouettePart
 from physim.scene.units import TIME, VELOCITY
@@ -49,19 +49,13 @@ class DataPart(Part):
         return self
 
 
-class _Gauge(Part):
-    """What every observation may say: its record and how it is weighed."""
+class _Gauge(RecordPart):
+    """What every observation with a table may say."""
 
     data: str | None = None
     time: str | None = None
     values: tuple[str, ...] | None = None
     noise: Any = None
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    loss: Literal["huber", "squares"] = "huber"
-    huber: Annotated[float, Field(gt=0)] | None = None
-    interpolation: Literal["linear", "cubic"] = "cubic"
-    delay: Time = 0.0
-    holdout: tuple[tuple[Time, Time], ...] = ()
 
 
 class PositionPart(_Gauge):

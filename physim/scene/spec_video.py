@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from physim.scene.fields import Fraction, Name, Part, PositiveLength, PositiveRate, Quantity, Time, fail
+from physim.scene.spec_record import RecordPart
 from physim.scene.units import NUMBER
 
 
@@ -67,20 +68,14 @@ class VideoPart(Part):
         return self
 
 
-class _Pictured(Part):
-    """What every observation of a video may say: its weight, and how frames meet the simulation in time."""
+class _Pictured(RecordPart):
+    """What every observation of a video may say."""
 
     # These have no table: what was measured comes with the video.
     data: ClassVar[None] = None
     noise: Any = None
     video: str
     body: str | None = None
-    weight: Annotated[float, Field(gt=0)] = 1.0
-    loss: Literal["huber", "squares"] = "huber"
-    huber: Annotated[float, Field(gt=0)] | None = None
-    interpolation: Literal["linear", "cubic"] = "cubic"
-    delay: Time = 0.0
-    holdout: tuple[tuple[Time, Time], ...] = ()
 
 
 class _Outline(_Pictured):
