@@ -256,6 +256,7 @@ def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
     from physim.scene.build import build
     from physim.scene.build_video import picture_lines
     from physim.scene.loader import load_scene
+    from physim.scene.video_views import video_doubts
 
     loaded = load_scene(scene, set_, data=data)
     warn(loaded.warnings)
@@ -264,7 +265,9 @@ def check_scene(scene: SceneName, *, set_: Set = (), data: Data = ()) -> None:
         return
     built = build(loaded)
     warn(built.warnings)
-    for line in (*built.summary(), *picture_lines(built)):
+    lines = (*built.summary(), *picture_lines(built))
+    warn(video_doubts(loaded))
+    for line in lines:
         say(line)
 
 

@@ -206,7 +206,9 @@ def test_masks_on_disk(tmp_path: Path, ball: tuple[Path, Array]) -> None:
     folder = write_pictures(tmp_path / "drawn", cover)
     assert np.array_equal(read_masks(folder, video).coverage, cover[::2])
     Image.fromarray(0 * cover[0]).save(folder / "f4.png")
-    fails("the mask of frame 2 (0.1333 s) is empty", read_masks, folder, video)
+    assert read_masks(folder, video).valid.tolist() == [i != 2 for i in range(12)]
+    black = write_pictures(tmp_path / "black", 0 * cover)
+    fails("the masks of all 12 frames are empty", read_masks, black, video)
     (folder / "f5.png").unlink()
     fails("23 frames, and the video has 24, of which 12 are used", read_masks, folder, video)
     np.savez(tmp_path / "wide.npz", masks=np.ones((24, 32, 64), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""What physim says to broken inputs: `python tools/broken_inputs.py` prints the message of each.
+"""What physim says to broken inputs: `python -m tools.broken_inputs` prints the message of each.
 
 A case that raises nothing, or anything but a `PhysimError`, makes the command fail.
 """
@@ -10,6 +10,8 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+
+from tools.broken_videos import CASES as VIDEO_CASES
 
 SCENE = """\
 title: A block
@@ -165,12 +167,17 @@ def told(case: Callable[[Path], None]) -> tuple[bool, str]:
 
 def main() -> None:
     """Print every case with its message."""
+    from physim.scene.kernel_cache import quiet_warp
+
+    quiet_warp()
     silent = []
-    for number, (name, case) in enumerate(CASES.items(), start=1):
-        spoken, text = told(case)
-        sys.stdout.write(f"{number:2d}. {name}\n      " + (text or "(accepted)").replace("\n", "\n      ") + "\n")
-        if not spoken:
-            silent.append(name)
+    for title, cases in {"Scenes": CASES, "Videos": VIDEO_CASES}.items():
+        sys.stdout.write(f"{title}\n")
+        for number, (name, case) in enumerate(cases.items(), start=1):
+            spoken, text = told(case)
+            sys.stdout.write(f"{number:2d}. {name}\n      " + (text or "(accepted)").replace("\n", "\n      ") + "\n")
+            if not spoken:
+                silent.append(name)
     if silent:
         sys.exit(f"accepted without a word: {', '.join(silent)}")
 

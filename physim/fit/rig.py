@@ -68,7 +68,7 @@ class Rig:
         observations = [o if end is None else o.shortened(end) for o in records]
         observed = [o for o in observations if o is not None]
         gauges = [o.gauge for o in observed]
-        delays = [values.get(f"observe.{o.name}.delay", o.delay) for o in observed]
+        delays = [self._delay(o, values) for o in observed]
         last = max((self._end(o, d) for o, d in zip(observed, delays, strict=True)), default=0.0)
         state = self._start(built, leaves)
         dt, every, frames = self._steps(built, last, longer=any(self._fits_delay(o) for o in observed))
@@ -164,7 +164,7 @@ class Rig:
         moved = {n: v for n, v in values.items() if n.startswith("bodies.") and n not in self.rebuilt}
         if not moved:
             return built.state
-        v = torch.as_tensor(_velocities(built)).to(built.state.x if hasattr(built.state, "x") else built.x0)
+        v = built.v0.to(built.state.x if hasattr(built.state, "x") else built.x0)
         for name, value in moved.items():
             _, body, _, axis = name.split(".")
             part = built.scene.spec.bodies[body]
@@ -184,8 +184,18 @@ class Rig:
             return observed
         return replace(observed, held_out=(*observed.held_out, (early.begin, math.inf)))
 
+    def _delays(self, observed: Observation) -> dict[str, float]:
+        """What delays a record in the scene [s], by the path of each number: itself, and the video it is taken from."""
+        part = self.scene.spec.observe[observed.name]
+        found = {f"observe.{observed.name}.delay": part.delay}
+        video = getattr(part, "video", None)
+        return found if video is None else found | {f"videos.{video}.delay": self.scene.spec.videos[video].delay}
+
+    def _delay(self, observed: Observation, values: dict[str, Tensor]) -> Tensor | float:
+        return sum(values.get(name, given) for name, given in self._delays(observed).items())
+
     def _fits_delay(self, observed: Observation) -> bool:
-        return f"observe.{observed.name}.delay" in self.space.names
+        return any(name in self.space.names for name in self._delays(observed))
 
     def _end(self, observed: Observation, delay: Tensor | float) -> float:
         """When a record ends in the simulation [s].
@@ -193,10 +203,12 @@ class Rig:
         Raises:
             Rejected: a fitted delay moves it before the start, or so far that no simulation is run for it.
         """
-        end, time = float(observed.times[-1]) + float(delay), self.scene.spec.time
+        shift = float(torch.as_tensor(delay).detach())
+        end, time = float(observed.times[-1]) + shift, self.scene.spec.time
         if not self._fits_delay(observed) or time is None or 0.0 <= end <= LONGER * time.duration:
             return end
-        told = f"the fitted observe.{observed.name}.delay of {float(delay):.4g} s moves the record's end to {end:.4g} s"
+        name = next(n for n in self._delays(observed) if n in self.space.names)
+        told = f"the fitted {name} of {shift:.4g} s moves the record's end to {end:.4g} s"
         if end < 0.0:
             raise Rejected(f"{told}, before the simulation starts; give the delay bounds.")
         raise Rejected(
@@ -211,7 +223,7 @@ class Rig:
             last: infinite for the whole duration.
             longer: go on beyond the scene's duration where `last` does.
         """
-        v0 = torch.as_tensor(_velocities(built))
+        v0 = built.v0
         dt, every, frames = time_steps(built.scene, built.solver, built.state, v0)
         time = built.scene.spec.time
         if time is not None and not isinstance(time.dt, float):
@@ -230,7 +242,7 @@ def is_rebuilt(name: str) -> bool:
         return rest[-1] == "density"
     if section == "bodies":
         return rest[1] != "velocity"
-    return not (section == "gravity" or (section == "observe" and rest[-1] == "delay"))
+    return not (section == "gravity" or (section in ("observe", "videos") and rest[-1] == "delay"))
 
 
 def material_of(built: Built, name: str) -> Material | None:
@@ -239,10 +251,6 @@ def material_of(built: Built, name: str) -> Material | None:
         if made.material == name:
             return built.model.materials[body.material]  # type: ignore[return-value]
     return None
-
-
-def _velocities(built: Built) -> Tensor:
-    return torch.cat([torch.as_tensor(b.v) for b in built.bodies])
 
 
 @contextmanager

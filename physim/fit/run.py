@@ -36,6 +36,7 @@ from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene, load_scene
 from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, run_folders, write_atomic
+from physim.scene.video_views import video_doubts
 
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -126,7 +127,7 @@ def _fit(
             listen=_listener(folder, bar),
         )
         bar.say("intervals")
-        notes = [*scene.warnings, *advice(scene), *told]
+        notes = [*scene.warnings, *video_doubts(scene), *advice(scene), *told]
         result = conclude(
             scene, problem, stages, position, assumptions, sides, threads=threads, ranks=ranks, notes=notes
         )

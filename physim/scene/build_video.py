@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,29 @@ from physim.observe.framewise import Framewise
 from physim.observe.image_tracks import ImageTracks
 from physim.observe.overlap import SoftIoU
 from physim.observe.record import ORDERS, Observation
-from physim.observe.reduce import Size, reduce_depth, reduce_mask
+from physim.observe.reduce import reduce_depth, reduce_mask
 from physim.observe.robust import HUBER_DELTA
 from physim.observe.silhouette import Silhouette
 from physim.observe.tracks import Tracks
 from physim.scene.built import Built
+from physim.scene.cloud_file import check_near, read_cloud
 from physim.scene.depth_file import read_depth
-from physim.scene.npz_file import read_npz
-from physim.scene.spec_video import VideoPart
+from physim.scene.document import display
 from physim.scene.track_file import read_tracks
-from physim.scene.video_file import Video, open_video
-from physim.scene.video_masks import FoundMasks, find_masks
+from physim.scene.video_views import (
+    COVERED,
+    SURE,
+    View,
+    blamed,
+    check_seen,
+    delay_of,
+    film_of,
+    masks_of,
+    scene_times,
+    spacings,
+    view_of,
+)  # fmt: skip
 
-LARGEST = 640
-"""Longest side [px] to which frames are reduced before masks are made."""
-MARGIN = 0.25
-"""Free share on each side of where the body moves, in a reduced picture."""
 EDGE, POINT, SURFACE = 0.08, 0.5, 0.5
 """Noise unless given: of a pixel's coverage; of a tracked point [px]; of a depth or a cloud, in particle spacings."""
 NEAR = 1.5
@@ -73,10 +79,8 @@ def picture_observations(built: Built) -> list[Observation]:
         make = _MAKERS.get(part.kind)
         if make is None:
             continue
-        try:
+        with blamed(built.scene, ("observe", name)):
             made = make(built, name, part)
-        except InputError as error:
-            raise built.scene.error(("observe", name), str(error)) from None
         found.append(
             Observation(
                 name=name,
@@ -88,7 +92,7 @@ def picture_observations(built: Built) -> list[Observation]:
                 held_out=part.holdout,
                 huber=None if part.loss == "squares" else part.huber or HUBER_DELTA,
                 order=made.order or ORDERS[part.interpolation],
-                delay=part.delay,
+                delay=delay_of(built.scene, part),
                 weight=part.weight,
             )
         )
@@ -104,85 +108,6 @@ def picture_lines(built: Built) -> list[str]:
     ]
 
 
-def video_of(part: VideoPart, largest: int | None = LARGEST) -> Video:
-    """The chosen frames of a video of the scene."""
-    path = Path(part.file or part.pictures or "")
-    return open_video(path, fps=part.fps, begin=part.begin, end=part.end, every=part.every, largest=largest)
-
-
-def scene_times(part: VideoPart, times: Any) -> Tensor:
-    """Times in the scene [s] of times in the video."""
-    return torch.as_tensor(np.asarray(times), dtype=torch.float64) - (part.begin or 0.0)
-
-
-def masks_of(part: VideoPart) -> FoundMasks:
-    """The masks of a video of the scene; made once, and again when one of its files has changed."""
-    named = [part.file, part.mask.file, getattr(part.mask.background, "file", None)]
-    return _masks(part.model_dump_json(), tuple(Path(f).stat().st_mtime_ns for f in named if f))
-
-
-@lru_cache(maxsize=8)
-def _masks(part_json: str, _changed: tuple[int, ...]) -> FoundMasks:
-    part = VideoPart.model_validate_json(part_json)
-    mask, behind = part.mask, getattr(part.mask.background, "file", None)
-    drawn = mask.file or mask.pictures
-    return find_masks(
-        video_of(part),
-        file=Path(drawn) if drawn else None,
-        background=Path(behind) if behind else None,
-        shadows=mask.shadows,
-        region=mask.region,
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """The part of a video's picture in which the body moves, and its masks there.
-
-    Attributes:
-        camera: of that part.
-        times: of the frames with a mask, in the scene [s], (m,).
-        masks: coverage, (m, h, w) uint8.
-        size: width and height of the reduced picture [px].
-        box: left, top, right, bottom [px of the masks].
-    """
-
-    camera: PixelCamera
-    times: Tensor
-    masks: np.ndarray[Any, Any]
-    size: Size
-    box: tuple[int, int, int, int]
-
-
-def view_of(built: Built, video: str, size: int) -> View:
-    """The masks of a video where the body moves, at most `size` pixels long once reduced."""
-    part = built.scene.spec.videos[video]
-    found = masks_of(part).masks
-    h, w = found.coverage.shape[1:]
-    camera = built.cameras[part.camera].scaled(w, h)
-    seen = found.coverage[found.valid] > 127
-    if not seen.any():
-        raise InputError(f"the video '{video}' shows no body in any frame; see what is found: physim mask")
-    box = _margined(np.any(seen, axis=0), (w, h))
-    left, top, right, bottom = box
-    width, height = right - left, bottom - top
-    cut = dataclasses.replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=width, height=height)
-    share = min(1.0, size / max(width, height))
-    reduced = max(1, round(width * share)), max(1, round(height * share))
-    times = scene_times(part, found.times[found.valid])
-    return View(cut, times, found.coverage[found.valid, top:bottom, left:right], reduced, box)
-
-
-def _margined(seen: np.ndarray[Any, Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the true pixels with a margin, within the picture."""
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    low, high = (columns[0], rows[0]), (columns[-1] + 1, rows[-1] + 1)
-    wide = [round(MARGIN * max(b - a for a, b in zip(low, high, strict=True)))] * 2
-    begin = [max(0, int(a) - m) for a, m in zip(low, wide, strict=True)]
-    end = [min(n, int(b) + m) for b, m, n in zip(high, wide, size, strict=True)]
-    return begin[0], begin[1], end[0], end[1]
-
-
 def _outline(built: Built, part: Any, view: View) -> Silhouette:
     hidden = [built.rows(name) for name in part.hidden_by] if hasattr(part, "hidden_by") else []
     return Silhouette(
@@ -195,22 +120,16 @@ def _outline(built: Built, part: Any, view: View) -> Silhouette:
     )
 
 
-def spacings(built: Built) -> Tensor:
-    """Distance of neighbouring particles at rest, (n,) [m]."""
-    each = [torch.full((len(b.x),), float(b.spacing), dtype=torch.float64) for b in built.bodies]
-    return torch.cat(each)
-
-
 def _silhouette(built: Built, name: str, part: Any) -> Pictured:
-    view = view_of(built, part.video, part.size)
+    view = view_of(built, part.video, part.size, part.body)
     values = reduce_mask(view.masks, view.size, part.blur)
     return Pictured(_outline(built, part, view), view.times, values, torch.as_tensor(part.noise or EDGE).double())
 
 
 def _overlap(built: Built, name: str, part: Any) -> Pictured:
-    view = view_of(built, part.video, part.size)
+    view = view_of(built, part.video, part.size, part.body)
     masks = reduce_mask(view.masks, view.size, part.blur)
-    gauge = SoftIoU(_outline(built, part, view), masks, Framewise(view.times, delay=part.delay))
+    gauge = SoftIoU(_outline(built, part, view), masks, Framewise(view.times, delay=delay_of(built.scene, part)))
     values, valid = gauge.record
     # One pixel's share of what a mask of this size leaves undecided.
     sigma = (part.noise or EDGE) / float(masks.square().sum(-1).mean().sqrt())
@@ -219,9 +138,15 @@ def _overlap(built: Built, name: str, part: Any) -> Pictured:
 
 def _image_tracks(built: Built, name: str, part: Any) -> Pictured:
     film = built.scene.spec.videos[part.video]
-    found = read_tracks(Path(part.file), video_of(film, None))
+    video = film_of(built.scene, part.video, None)
+    with blamed(built.scene, ("observe", name, "file")):
+        found = read_tracks(Path(part.file), video)
     camera = built.cameras[film.camera].scaled(*found.size)
-    points, kept = on_body(built, camera, torch.as_tensor(found.xy[0]), part.body)
+    check_seen(built, camera, part.video, part.body)
+    times = scene_times(film, found.times)
+    # Where the body is when the first frame is taken, which a delay moves away from the start.
+    x = built.x0 + max(0.0, float(times[0]) + delay_of(built.scene, part)) * built.v0
+    points, kept = on_body(built, camera, torch.as_tensor(found.xy[0]), part.body, x)
     if len(kept) < FEWEST:
         raise InputError(
             f"{len(kept)} of {found.xy.shape[1]} tracked points lie on the body in the first frame: check the camera, "
@@ -231,7 +156,7 @@ def _image_tracks(built: Built, name: str, part: Any) -> Pictured:
         some = torch.linspace(0, len(kept) - 1, part.count).round().long()
         points, kept = points[some], kept[some]
     names = tuple(str(int(i)) for i in kept)
-    tracks = Tracks.bind(built.x0, points, candidates=built.rows(part.body), names=names)
+    tracks = Tracks.bind(x, points, candidates=built.rows(part.body), names=names)
     xy, seen = torch.as_tensor(found.xy)[:, kept], torch.as_tensor(found.valid)[:, kept]
     sigma: Tensor = torch.tensor(part.noise or POINT, dtype=torch.float64)
     if part.noise is None and found.error is not None:
@@ -239,10 +164,12 @@ def _image_tracks(built: Built, name: str, part: Any) -> Pictured:
         sigma = torch.where(torch.isfinite(error), error, POINT).repeat_interleave(2, dim=1)
     values = torch.where(seen[..., None], xy, 0.0).flatten(1)
     valid = seen.repeat_interleave(2, dim=1)
-    return Pictured(ImageTracks(camera, tracks), scene_times(film, found.times), values, sigma, valid)
+    return Pictured(ImageTracks(camera, tracks), times, values, sigma, valid)
 
 
-def on_body(built: Built, camera: PixelCamera, pixels: Tensor, body: str | None) -> tuple[Tensor, Tensor]:
+def on_body(
+    built: Built, camera: PixelCamera, pixels: Tensor, body: str | None, x: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Where pixels of the first frame lie on the body's surface.
 
     Args:
@@ -250,12 +177,13 @@ def on_body(built: Built, camera: PixelCamera, pixels: Tensor, body: str | None)
         camera: of the picture.
         pixels: (m, 2); NaN where a point is not seen.
         body: name; all of them unless given.
+        x: of all particles in that frame [m], (n, 3); those of the start unless given.
 
     Returns:
         positions [m], (k, 3), and which of the pixels they are, (k,).
     """
     rows = built.rows(body)
-    x, spacing = built.x0[rows], spacings(built)[rows]
+    x, spacing = (built.x0 if x is None else x)[rows], spacings(built)[rows]
     u, depth = camera.project(x)
     scale = camera.fx if camera.parallel else camera.fx / depth
     flat = built.scene.spec.dim == 2
@@ -276,9 +204,10 @@ def on_body(built: Built, camera: PixelCamera, pixels: Tensor, body: str | None)
 def _depth(built: Built, name: str, part: Any) -> Pictured:
     film = built.scene.spec.videos[part.video]
     path = Path(part.file or part.pictures)
-    found = read_depth(path, unit=part.unit, fps=film.fps, begin=film.begin, end=film.end, every=film.every)
-    view = view_of(built, part.video, part.size)
-    masks = masks_of(film).masks
+    with blamed(built.scene, ("observe", name, "file" if part.file else "pictures")):
+        found = read_depth(path, unit=part.unit, fps=film.fps, begin=film.begin, end=film.end, every=film.every)
+    view = view_of(built, part.video, part.size, part.body)
+    masks = masks_of(built.scene, part.video).masks
     nearest = np.abs(found.times[:, None] - masks.times[masks.valid]).argmin(axis=1)
     h, w = found.depth.shape[1:]
     left, top, right, bottom = view.box
@@ -293,23 +222,38 @@ def _depth(built: Built, name: str, part: Any) -> Pictured:
         own = np.stack([cv2.resize(m, size, interpolation=cv2.INTER_AREA) for m in view.masks[nearest]])
     else:
         own = view.masks[nearest]
+    with blamed(built.scene, ("observe", name, "unit")):
+        _check_depth(built, view.camera, part.body, cut[0][own[0] > COVERED], part.unit)
     values, valid = reduce_depth(cut, view.size, mask=own, background=part.background)
     sigma = part.noise or SURFACE * float(spacings(built).min())
     gauge = Depth(_outline(built, part, view), part.background)
     return Pictured(gauge, scene_times(film, found.times), values, torch.tensor(sigma, dtype=torch.float64), valid)
 
 
-def _cloud(built: Built, name: str, part: Any) -> Pictured:
-    arrays = read_npz(Path(part.file))
-    missing = [key for key in ("points", "times") if key not in arrays]
-    if missing:
-        raise InputError(f"no array `{missing[0]}` in it, only {', '.join(sorted(arrays)) or 'nothing'}.")
-    rows, spacing = built.rows(part.body), float(spacings(built)[built.rows(part.body)].min())
-    times = torch.as_tensor(arrays["times"]).double()
-    surface = rows[surface_rows(built.x0[rows], spacing)] if part.both_ways else None
-    gauge = Cloud(
-        torch.as_tensor(arrays["points"]).double(), Framewise(times, delay=part.delay), spacing, rows, surface
+def _check_depth(
+    built: Built, camera: PixelCamera, body: str | None, found: np.ndarray[Any, Any], unit: str | None
+) -> None:
+    """Raise `InputError` where depths [m] of the body's pixels in the first frame are in another unit."""
+    found = found[np.isfinite(found)]
+    if camera.parallel or not len(found):
+        return
+    mine, seen = float(camera.project(built.x0[built.rows(body)])[1].median()), float(np.median(found))
+    if 1.0 / SURE < seen / mine < SURE:
+        return
+    told = f"`unit: {unit}`" if unit else "no `unit`, which means metres"
+    raise InputError(
+        f"the body is {mine:.3g} m away from the camera, and {seen:.3g} m in the first depth image, with {told}: "
+        f"{seen / mine:.3g} times. Write what one step of the file is, such as `unit: mm`, or `unit: 0.1 mm`"
     )
+
+
+def _cloud(built: Built, name: str, part: Any) -> Pictured:
+    rows, spacing = built.rows(part.body), float(spacings(built)[built.rows(part.body)].min())
+    with blamed(built.scene, ("observe", name, "file")):
+        times, points = read_cloud(Path(part.file))
+        check_near(display(Path(part.file)), points, built.x0[rows])
+    surface = rows[surface_rows(built.x0[rows], spacing)] if part.both_ways else None
+    gauge = Cloud(points, Framewise(times, delay=delay_of(built.scene, part)), spacing, rows, surface)
     values, valid = gauge.record
     sigma = torch.tensor(part.noise or SURFACE * spacing, dtype=torch.float64)
     return Pictured(gauge, times, values, sigma, valid, order=1)

@@ -44,6 +44,11 @@ class Built:
     cameras: Mapping[str, PixelCamera] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def v0(self) -> torch.Tensor:
+        """First velocities [m/s], (n, 3) float64."""
+        return torch.cat([torch.as_tensor(b.v, dtype=torch.float64) for b in self.bodies])
+
     def rows(self, body: str | None) -> torch.Tensor:
         """Indices of the particles of one body, or of all, (m,)."""
         if body is None:

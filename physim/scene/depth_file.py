@@ -12,7 +12,7 @@ import numpy as np
 from physim.checks import check_shape
 from physim.errors import InputError
 from physim.scene.document import display
-from physim.scene.npz_file import check_bytes, read_npz
+from physim.scene.npz_file import check_bytes, check_clock, read_npz
 from physim.scene.units import LENGTH, UnitError, column_unit
 from physim.scene.video_source import picture_files
 
@@ -84,9 +84,9 @@ def read_depth(
         raw = arrays["depth"]
         if raw.ndim != 3 or raw.dtype.kind not in "fui" or 0 in raw.shape:
             raise InputError(f"{name}: depth has shape {raw.shape}, expected (frames, height, width) numbers.")
-        times = _clock(name, len(raw), fps) if "times" not in arrays else arrays["times"].astype(np.float64)
-        if times.shape != (len(raw),) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-            raise InputError(f"{name}: times must be {len(raw)} increasing numbers [s], one for each image.")
+        times = _clock(name, len(raw), fps) if "times" not in arrays else arrays["times"]
+        check_clock(name, times, len(raw))
+        times = times.astype(np.float64)
         rows = _rows(name, times, begin, end, every)
         raw = raw[rows]
     depth = raw.astype(np.float32)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from physim.errors import InputError
-from physim.observe.masks import FULL, Coverage, Masks
+from physim.observe.masks import FULL, Coverage, Masks, filled
 from physim.scene.document import display
-from physim.scene.npz_file import check_bytes, read_npz, write_npz
+from physim.scene.npz_file import check_bytes, check_clock, read_npz, write_npz
 from physim.scene.video_file import Video, fitted, open_video
 
 FORMAT = "physim-masks-1"
@@ -43,7 +44,8 @@ def read_masks(path: Path, video: Video) -> Masks:
         video: whose frames they belong to.
 
     Raises:
-        InputError: unreadable, of another shape than the video, too few, or empty in a frame.
+        InputError: unreadable, of another shape than the video, too few, or empty in every frame. Those that are empty
+            in some are marked as not valid there.
     """
     if path.suffix.lower() == ".npz":
         masks = _from_npz(path, video)
@@ -57,8 +59,18 @@ def read_masks(path: Path, video: Video) -> Masks:
             f"{display(path)}: masks of {w} x {h} pixels do not fit a video of {width} x {height}; they may be "
             "smaller, but of the same shape, upright like the video."
         )
-    masks.check_filled(display(path))
-    return masks
+    return _without_empty(display(path), masks)
+
+
+def _without_empty(name: str, masks: Masks) -> Masks:
+    """The masks, with those that show nothing marked as not valid."""
+    seen = masks.valid & filled(masks.coverage)
+    if not seen.any():
+        raise InputError(
+            f"{name}: the masks of all {len(seen)} frames are empty; the body is white (or opaque) in a mask, the rest "
+            "black. Draw them anew, or make them with `physim mask`."
+        )
+    return replace(masks, valid=seen)
 
 
 def coverage_of(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> Coverage:
@@ -131,10 +143,7 @@ def at_times(name: str, times: np.ndarray[Any, Any], count: int, video: Video) -
     Raises:
         InputError: not one increasing time for each row, or a frame without one.
     """
-    if times.shape != (count,) or times.dtype.kind not in "fui" or not np.isfinite(times).all():
-        raise InputError(f"{name}: times have shape {times.shape}, expected ({count},), one number [s] for each frame.")
-    if (np.diff(times) <= 0).any():
-        raise InputError(f"{name}: times must increase.")
+    check_clock(name, times, count)
     steps = np.diff(video.source.times)
     slack = _NEAR * float(steps.min()) if len(steps) else np.inf
     rows = np.abs(times[None, :] - video.times[:, None]).argmin(axis=1)

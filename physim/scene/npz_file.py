@@ -68,3 +68,16 @@ def check_bytes(name: str, frames: int, size: tuple[int, int], bytes_: int) -> N
             f"{name}: {frames} frames of {size[0]} x {size[1]} pixels are {gigabytes:.1f} GB; take fewer (begin, end, "
             "every), or smaller ones (largest, such as 640)."
         )
+
+
+def check_clock(name: str, times: np.ndarray[Any, Any], count: int) -> None:
+    """Raise `InputError` unless there is one time [s] for each of so many frames, each later than the one before."""
+    if times.shape != (count,) or times.dtype.kind not in "fui" or not np.isfinite(times).all():
+        raise InputError(f"{name}: times have shape {times.shape}, expected ({count},), one number [s] for each frame.")
+    late = np.flatnonzero(np.diff(times) <= 0)
+    if len(late):
+        i = int(late[0])
+        told = f"frames {i} and {i + 1} are both at {times[i]:.6g} s"
+        if times[i] != times[i + 1]:
+            told = f"frame {i + 1} is at {times[i + 1]:.6g} s, after one at {times[i]:.6g} s"
+        raise InputError(f"{name}: times must increase, and {told}; leave one of them out, or correct its time.")

@@ -65,6 +65,8 @@ def free_number(spec: ScenePart, materials: dict[str, MaterialSpec], name: str) 
             return FreeNumber(name, kinds[parts[2]], given[AXES[parts[3]]])
     if section == "observe" and len(parts) == 3 and parts[1] in spec.observe and parts[2] == "delay":
         return FreeNumber(name, TIME, spec.observe[parts[1]].delay)
+    if section == "videos" and len(parts) == 3 and parts[1] in spec.videos and parts[2] == "delay":
+        return FreeNumber(name, TIME, spec.videos[parts[1]].delay)
     if section == "loads" and len(parts) == 3 and parts[1] in spec.loads and parts[2] == "mass":
         return FreeNumber(name, MASS, spec.loads[parts[1]].mass, 0.0, math.inf, "log")
     if section == "colliders" and len(parts) == 3 and parts[1] in spec.colliders and parts[2] == "friction":
@@ -100,6 +102,7 @@ def fittable(spec: ScenePart, materials: dict[str, MaterialSpec]) -> list[str]:
     names += [f"gravity.{a}" for a in axes]
     names += [f"bodies.{b}.{k}.{a}" for b in spec.bodies for k in ("velocity", "spin") for a in axes]
     names += [f"observe.{o}.delay" for o in spec.observe]
+    names += [f"videos.{v}.delay" for v in spec.videos]
     names += [f"loads.{p}.mass" for p in spec.loads]
     return names
 

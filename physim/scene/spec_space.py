@@ -109,10 +109,10 @@ class PolygonPart(Part):
 
 
 class MeshPart(Part):
-    """A watertight surface mesh; `scale` is metres per unit of the file."""
+    """A watertight surface mesh; `scale` is the length of one unit of the file, such as 1 mm."""
 
     file: str
-    scale: Annotated[float, Field(gt=0)] = 1.0
+    scale: PositiveLength = 1.0
     translation: Point | None = None
     rotation: Rotation | None = None
 

@@ -42,8 +42,9 @@ class MaskPart(Part):
 class VideoPart(Part):
     """A film (`file`), or a folder of `pictures` in the order of their names, seen by a camera.
 
-    The scene starts at `begin` of the video. `fps` is needed for pictures; for a film it replaces the times in the
-    file, as slow motion needs it.
+    The scene starts at `begin` of the video. `delay` is added to the times of everything that is observed in it: a
+    camera that began late, or a trigger between two frames; it may be fitted. `fps` is needed for pictures; for a film
+    it replaces the times in the file, as slow motion needs it.
     """
 
     file: str | None = None
@@ -53,6 +54,7 @@ class VideoPart(Part):
     begin: Time | None = None
     end: Time | None = None
     every: Annotated[int, Field(ge=1)] = 1
+    delay: Time = 0.0
     mask: MaskPart = MaskPart()
     source: str | None = None
     license: str | None = None

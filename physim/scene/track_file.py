@@ -11,7 +11,7 @@ from physim.errors import InputError
 from physim.observe.flow import PointTracks
 from physim.scene.document import display
 from physim.scene.mask_file import matched
-from physim.scene.npz_file import Arrays, read_npz, write_npz
+from physim.scene.npz_file import Arrays, check_clock, read_npz, write_npz
 from physim.scene.video_file import Video
 
 FORMAT = "physim-tracks-1"
@@ -168,15 +168,18 @@ def _times(
         times[rows] = video.times
         return times, rows
     times = arrays["times"]
-    if times.shape != (frames,) or times.dtype.kind not in "fui" or not np.isfinite(times).all():
-        raise InputError(
-            f"{name}: times have shape {times.shape}, expected ({frames},), one number [s] for each frame."
-        )
+    check_clock(name, times, frames)
     times = times.astype(np.float64)
-    if (np.diff(times) <= 0).any():
-        raise InputError(f"{name}: times must increase.")
     if video is None:
         return times, list(range(frames))
-    slack = 1e-6 + 1e-6 * abs(float(video.times[-1]))
+    last = float(video.source.times[-1])
+    slack = 1e-6 + 1e-6 * abs(last)
+    frame = last / max(1, len(video.source.times) - 1)
+    if times[0] < -slack or times[-1] > last + frame + slack:
+        raise InputError(
+            f"{name}: {frames} frames from {times[0]:.4g} to {times[-1]:.4g} s, and the video has "
+            f"{len(video.source.times)} from 0 to {last:.4g} s: tracks of another video, or of other times (`fps`)? "
+            "Track this one: physim track."
+        )
     keep = (times >= video.times[0] - slack) & (times <= video.times[-1] + slack)
     return times, [int(i) for i in np.flatnonzero(keep)]

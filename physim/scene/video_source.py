@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -68,11 +69,20 @@ class FilmSource:
             fps: true pictures per second [1/s], where the file's times are not those of the world (slow motion).
 
         Raises:
-            InputError: not a video, no video stream, or no frame that can be decoded.
+            InputError: not a video, no video stream, no frame that can be decoded, or two frames at one time.
         """
         with _opened(path) as (container, stream):
-            stamps = sorted({p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard})
+            stamps = sorted(p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard)
             base = float(stream.time_base or 0)
+        twice = next((i for i, (a, b) in enumerate(pairwise(stamps)) if a == b), None)
+        if twice is not None:
+            if fps is None:
+                when = (stamps[twice] - stamps[0]) * base
+                raise InputError(
+                    f"{display(path)}: frames {twice} and {twice + 1} are both at {when:.4g} s; add `fps`, the true pictures "
+                    "per second, which replaces the times in the file, or save the video anew."
+                )
+            stamps = []
         with _opened(path) as (container, stream):
             first, counted = None, 0
             for frame in container.decode(stream):
@@ -81,7 +91,7 @@ class FilmSource:
                 if stamps:
                     break
             if first is None:
-                raise InputError(f"{display(path)}: no frame can be decoded; the file may have been cut short.")
+                raise InputError(f"{display(path)}: no frame can be decoded: it is empty, or was cut short.")
             rate = fps or float(stream.average_rate or stream.guessed_rate or 0)
             turns = round(first.rotation / 90) % 4
             alpha = any(c.is_alpha for c in first.format.components)
@@ -215,10 +225,13 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-                raise InputError(f"{display(path)}: no video in this file (it holds {kinds}).")
+                raise InputError(
+                    f"{display(path)}: no video in this file (it holds {kinds}); it may have been cut short. Expected "
+                    "a file that plays, or a folder of pictures."
+                )
             yield container, container.streams.video[0]
     except FFmpegError as error:
         raise InputError(
             f"{display(path)}: cannot be read as a video ({error.strerror}); expected an mp4, mov, webm, avi or "
-            "another file that plays, or a folder of pictures."
+            "another file that plays, or a folder of pictures. It may have been cut short: copy it again."
         ) from None
