@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tools.broken_inputs import told
 from tools.broken_videos import CASES
 

@@ -79,8 +79,8 @@ class FilmSource:
             if fps is None:
                 when = (stamps[twice] - stamps[0]) * base
                 raise InputError(
-                    f"{display(path)}: frames {twice} and {twice + 1} are both at {when:.4g} s; add `fps`, the true pictures "
-                    "per second, which replaces the times in the file, or save the video anew."
+                    f"{display(path)}: frames {twice} and {twice + 1} are both at {when:.4g} s; add `fps`, the true "
+                    "pictures per second, which replaces the times in the file, or save the video anew."
                 )
             stamps = []
         with _opened(path) as (container, stream):

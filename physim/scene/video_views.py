@@ -125,7 +125,8 @@ def delay_of(scene: Scene, part: Any) -> float:
 def video_doubts(scene: Scene) -> list[str]:
     """What is allowed and may not be meant: frames without a mask, fitted delays of what is bound without them."""
     told = []
-    for name in dict.fromkeys(p.video for p in scene.spec.observe.values() if getattr(p, "size", None) is not None):
+    masked = [str(getattr(p, "video", None)) for p in scene.spec.observe.values() if hasattr(p, "size")]
+    for name in dict.fromkeys(masked):
         found = masks_of(scene, name).masks
         left = np.flatnonzero(~found.valid)
         if len(left):
@@ -201,7 +202,7 @@ def _check_size(built: Built, camera: PixelCamera, video: str, body: str | None,
     spec = built.scene.spec
     name = body or next(iter(spec.bodies))
     mesh = spec.bodies[name].shape.kind == "mesh"
-    key = ("bodies", name, "shape", "mesh", "scale") if mesh else ("bodies", name, "shape")
+    key: Key = ("bodies", name, "shape", "mesh", "scale") if mesh else ("bodies", name, "shape")
     cure = "`scale` is the length of one unit of the mesh's file, such as 1 mm" if mesh else "Are its lengths in metres"
     own = f"{mine:.3g} px large" if mine > 0.0 else "smaller than the spacing of its particles"
     raise built.scene.error(
