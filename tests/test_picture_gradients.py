@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tools.bench.picture_gradients import BAR, lines, measure
 
 

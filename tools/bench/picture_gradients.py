@@ -2,10 +2,10 @@
 
 A jelly of 216 particles falls on a floor and is compared, as in a fit, with the same jelly 1.3 times as stiff and a
 little aside: half the sum of squared robust residuals in units of noise, at every saved frame. Gradients by all
-positions in all frames are put beside central differences of the loss along random directions; those by ln E, adjoint of
-the whole rollout, beside central differences of rollouts. Errors are relative to the gradient's norm (by positions, per
-unit of a direction's) or to the slope (by E). Steps are in spacings of particles, or of ln E; of each pair of steps the one
-is taken at which Richardson's extrapolation changes least. Exit status 1 if an error is above 1e-3.
+positions in all frames are put beside central differences of the loss along random directions; those by ln E, adjoints
+of the whole rollout, beside central differences of rollouts. Errors are relative to the gradient's norm (by positions, per
+unit of a direction's) or to the slope (by E). Steps are in spacings of particles, or of ln E: those
+at which Richardson's extrapolation changes least. Exit status 1 if an error is above 1e-3.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ def _by_positions(stage: Stage, observed: Observation, row: Row, directions: int
     at = stage.frames.float().double()
     found = {}
     for bits, dtype in DTYPES.items():
-        leaf = at.to(dtype).requires_grad_()
-        found[bits] = torch.autograd.grad(stage.loss(observed, leaf), leaf)[0].double()
+        leaf = at.to(dtype, copy=True).requires_grad_()
+        found[bits] = torch.autograd.grad(stage.loss(observed, leaf), leaf)[0].detach().double()
     draw = torch.Generator().manual_seed(1)
     for _ in range(directions):
         way = stage.spacing * torch.randn(at.shape, generator=draw, dtype=torch.float64)
