@@ -20,6 +20,7 @@ from physim.terminal import fail, report, say, warn
 
 if TYPE_CHECKING:
     from physim.parallel import Ranks
+    from physim.scene.film import Film
 
 app = App(
     name="physim",
@@ -112,12 +113,15 @@ def spoken_by_first(team: Ranks) -> Iterator[None]:
         sys.exit(exit_code(error))
 
 
-def drawn(folder: Path) -> dict[str, bytes]:
-    """A film and a picture of the frames in a result folder, the picture as PNG bytes by caption."""
+def drawn(folder: Path, films: Sequence[Film]) -> dict[str, bytes]:
+    """Films of a result folder and of its videos beside what was simulated, and pictures as PNG bytes by caption."""
+    from physim.view.comparison import write_comparisons
     from physim.view.run_folder import film_of, picture_of
 
+    found = write_comparisons(films, folder)
     film_of(folder)
-    return {"The fitted simulation at its last frame; the film is rollout.mp4.": picture_of(folder).read_bytes()}
+    last = picture_of(folder).read_bytes()
+    return {**found, "The fitted simulation at its last frame; the film is rollout.mp4.": last}
 
 
 @app.command

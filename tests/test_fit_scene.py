@@ -169,7 +169,8 @@ def test_learned_laws_reach_their_numbers(name):
 def test_drawing_gets_frames_and_fills_the_report(scene_file, tmp_path):
     seen = []
 
-    def draw(folder):
+    def draw(folder, films):
+        assert films == []
         seen.extend(sorted(p.name for p in (folder / "frames").iterdir()))
         return {"a caption": b"\x89PNG"}
 

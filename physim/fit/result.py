@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from physim.fit.assumptions import Assumption
+from physim.fit.films import FilmScore
 from physim.fit.loop import Position, StartResult, best_start
 from physim.fit.quantities import interval, shown, weights_words
 from physim.fit.scores import Score
@@ -44,6 +45,8 @@ class FitResult:
         verdict: the scene's tested number at the fitted values; None where it has none that a fit can tell.
         learned: what training held, by material whose weights were fitted.
         assumptions: numbers taken as known up to a standard deviation, in the order of `uncertainty.shifts`.
+        films: how well outlines overlap in each video.
+        unseen: sentences about what pictures alone cannot tell.
     """
 
     name: str
@@ -62,6 +65,8 @@ class FitResult:
     verdict: Verdict | None = None
     assumptions: tuple[Assumption, ...] = ()
     learned: dict[str, LearnedSpec] = field(default_factory=dict)
+    films: tuple[FilmScore, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, float]:
@@ -107,7 +112,8 @@ class FitResult:
         for s in self.scores:
             share = f"{100 * s.relative:.2f} % of the amplitude"
             told.append(f"{s.name}, {s.role}: RMS {shown(s.rms, s.unit)}, {share}, R2 {s.r2:.4f}")
-        return [*told, *self.warnings, *self.notes, *([str(self.verdict)] if self.verdict else [])]
+        told += [line for film in self.films for line in film.lines()]
+        return [*told, *self.unseen, *self.warnings, *self.notes, *([str(self.verdict)] if self.verdict else [])]
 
     def effect(self, assumption: Assumption) -> str:
         """What one standard deviation of an assumed number does to the fitted values, in words."""
@@ -142,6 +148,8 @@ class FitResult:
             "effective_values": u.effective,
             "degrees_of_freedom": u.freedom,
             "scores": [asdict(s) for s in self.scores],
+            "videos": [asdict(f) for f in self.films],
+            "unseen": list(self.unseen),
             "starts": [
                 {
                     "begin": {n: float(v) for n, v in self.space.named(f.begin).items()},

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from physim.scene.build import build, time_steps
 from physim.scene.build_observe import make_gauges, make_observations, see
 from physim.scene.build_video import picture_observations
 from physim.scene.built import Built
+from physim.scene.film import Played
 from physim.scene.loader import Scene
 from physim.scene.parameters import AXES
 from physim.sim.rollout import rollout
@@ -94,16 +96,37 @@ class Rig:
         self._build(self.space.named(raw))
 
     def play(self, raw: Tensor, keep: Callable[[Built, Any], None]) -> Built:
-        """Simulate the whole duration at raw parameters, (p,), and hand every frame's state to `keep`."""
+        """Simulate at raw parameters, (p,), and hand every frame's state to `keep`.
+
+        The whole duration is simulated, and more where a fitted delay moves a video past its end.
+        """
         values = self.space.named(raw)
         built = self._build(values)
         self._set_materials(built, values)
         self._set_weights(built, raw)
         state = self._start(built, values)
         dt, every, frames = self._steps(built, float("inf"))
+        delayed = [self._end(o, self._delay(o, values)) for o in self._pictured if self._fits_delay(o)]
+        if delayed:
+            frames = max(frames, self._steps(built, max(delayed), longer=True)[2])
         with _gravity(built, values):
             rollout(built.solver, state, dt=dt, steps=frames * every, every=every, save=lambda s: keep(built, s))
         return built
+
+    def watch(self, raw: Tensor) -> tuple[Built, Played]:
+        """Simulate as in `play`, and keep the positions, with the records of videos and their delays."""
+        times: list[float] = []
+        x: list[np.ndarray[Any, Any]] = []
+
+        def keep(built: Built, state: Any) -> None:
+            particles = built.solver.particles(state)
+            times.append(float(particles.t))
+            x.append(particles.x.detach().cpu().numpy().astype(np.float32))
+
+        with torch.no_grad():
+            built, values = self.play(raw, keep), self.space.named(raw)
+        records = [(self._kept_out(o), float(self._delay(o, values))) for o in self._pictured]
+        return built, Played(np.array(times), np.stack(x), records)
 
     def _build(self, values: dict[str, Tensor]) -> Built:
         wanted = tuple(float(values[n]) for n in self.rebuilt)

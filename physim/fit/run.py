@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from physim.fit.bands import banded
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.derivatives import differentiate, exactly, left_out
 from physim.fit.expected import judge
+from physim.fit.films import FilmScore, film_score, fitted_films
 from physim.fit.fingerprint import fingerprint
 from physim.fit.frames import write_frames
 from physim.fit.loop import Position, best_start, run_fit
@@ -31,13 +33,17 @@ from physim.fit.stage import Stage
 from physim.fit.table_problem import TableProblem
 from physim.fit.training import held_by_training
 from physim.fit.uncertainty import laplace
+from physim.fit.unseen import unseen
 from physim.observe.record import Comparison
 from physim.parallel import ALONE, Ranks
+from physim.scene.film import Film
 from physim.scene.loader import Scene, load_scene
 from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, run_folders, write_atomic
 from physim.scene.video_views import video_doubts
 
+Draw = Callable[[Path, Sequence[Film]], dict[str, bytes]]
+"""Given the result folder with the frames of the fitted simulation, and each video beside it: PNG bytes by caption."""
 LOG = "log.jsonl"
 CHECKPOINTS = "checkpoints"
 
@@ -53,7 +59,7 @@ def fit_scene(
     ranks: Ranks = ALONE,
     device: str = "cpu",
     quiet: bool = False,
-    draw: Callable[[Path], dict[str, bytes]] | None = None,
+    draw: Draw | None = None,
 ) -> FitResult:
     """Fit a scene to its records.
 
@@ -67,8 +73,7 @@ def fit_scene(
         ranks: who shares the simulations. All return the same result; the first alone writes and shows progress.
         device: where simulations run.
         quiet: show no progress bar.
-        draw: given the result folder with the frames of the fitted simulation, returns PNG bytes by caption for the
-            report; no frames are written without it.
+        draw: makes pictures for the report; no frames are written without it.
 
     Returns:
         Values, intervals, comparisons; `folder` is the result folder.
@@ -91,7 +96,7 @@ def _fit(
     ranks: Ranks,
     device: str,
     quiet: bool,
-    draw: Callable[[Path], dict[str, bytes]] | None,
+    draw: Draw | None,
 ) -> FitResult:
     began = time.perf_counter()
     if ranks.size > 1:
@@ -131,9 +136,16 @@ def _fit(
         result = conclude(
             scene, problem, stages, position, assumptions, sides, threads=threads, ranks=ranks, notes=notes
         )
+        films: list[Film] = []
+
+        def overlaps() -> tuple[FilmScore, ...]:
+            films.extend(fitted_films(problem.for_stage(stages[-1]), stages, result.raw))
+            return tuple(s for s in map(film_score, films) if s is not None)
+
+        result = replace(result, films=ranks.from_first(overlaps))
     result = result.finished(folder, time.perf_counter() - began)
     if folder is not None:
-        ranks.from_first(lambda: write_results(scene, problem, result, folder, draw))
+        ranks.from_first(lambda: write_results(scene, problem, result, folder, draw, films))
     return result
 
 
@@ -186,6 +198,7 @@ def conclude(
         runs=sum(r["runs"] for r in position.history),
         notes=(*notes, *failures, *untold),
         learned=learned,
+        unseen=unseen(scene, last.space, uncertainty, part.level, assumptions if assumed else ()),
     )
 
 
@@ -219,7 +232,8 @@ def write_results(
     problem: Problem,
     result: FitResult,
     folder: Path,
-    draw: Callable[[Path], dict[str, bytes]] | None = None,
+    draw: Draw | None = None,
+    films: Sequence[Film] = (),
 ) -> None:
     """Write `result.json`, the fitted materials, the frames of the first recording, and the report."""
     result.write_json(folder / "result.json")
@@ -227,7 +241,7 @@ def write_results(
     pictures = {}
     if draw is not None and isinstance(problem, SceneProblem):
         write_frames(problem.rig(problem.recordings[0]), result.raw, folder)
-        pictures = draw(folder)
+        pictures = draw(folder, films)
     write_report(result, folder / "report.html", pictures=pictures)
     append_jsonl(folder / LOG, {"event": "end", "seconds": result.seconds, "values": result.values})
     if result.verdict is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,26 @@ class Masks:
 def filled(coverage: Coverage) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """In which frames anything is covered, (f,)."""
     return np.array([bool((mask >= HALF).any()) for mask in coverage])
+
+
+def mask_iou(a: Coverage, b: Coverage) -> float:
+    """Intersection over union of two masks, (h, w) each, of the pixels that are at least half covered."""
+    one, other = a >= HALF, b >= HALF
+    union = int((one | other).sum())
+    return int((one & other).sum()) / union if union else 1.0
+
+
+def outline_offset(found: Coverage, mask: Coverage) -> float:
+    """How far the outline of one mask is from that of another, on average [px]; NaN where the latter has none.
+
+    The area in which they differ, divided by the length of the latter's outline.
+    """
+    import cv2
+
+    inside = (mask >= HALF).astype(np.uint8)
+    lines, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    length = sum(cv2.arcLength(line, True) for line in lines)
+    return float(((found >= HALF) != (inside > 0)).sum()) / length if length > 0.0 else math.nan
 
 
 def check_background(masks: Masks, background: Background, name: str) -> None:

@@ -36,6 +36,7 @@ class Comparison:
         weight: multiplies the squared residuals.
         label: name and unit of the abscissa.
         band: half width of the prediction's interval, same unit, (m, k); None where it is not known.
+        together: columns are parts of one picture or cloud, whose error is told together, not one by one.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Comparison:
     weight: float = 1.0
     label: str = "time [s]"
     band: Tensor | None = None
+    together: bool = False
 
     def residuals(self) -> Tensor:
         """(predicted - measured) / sigma [noise units], (m, k); not robust, not weighted."""
@@ -100,6 +102,7 @@ class Observation:
         order: interpolation between frames: 1 linear, 3 cubic.
         delay: what is added to the record's times to get the simulation's [s].
         weight: multiplies the squared residuals.
+        together: see `Comparison`.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Observation:
     order: int = 3
     delay: float = 0.0
     weight: float = 1.0
+    together: bool = False
 
     def __post_init__(self) -> None:
         k = len(self.gauge.columns)
@@ -164,6 +168,7 @@ class Observation:
             valid=valid,
             huber=self.huber,
             weight=self.weight,
+            together=self.together,
         )
 
     def shortened(self, end: float) -> Observation | None:

@@ -27,6 +27,7 @@ from physim.scene.built import Built
 from physim.scene.cloud_file import check_near, read_cloud
 from physim.scene.depth_file import read_depth
 from physim.scene.document import display
+from physim.scene.spec import ScenePart
 from physim.scene.track_file import read_tracks
 from physim.scene.video_views import (
     COVERED,
@@ -94,6 +95,7 @@ def picture_observations(built: Built) -> list[Observation]:
                 order=made.order or ORDERS[part.interpolation],
                 delay=delay_of(built.scene, part),
                 weight=part.weight,
+                together=True,
             )
         )
     return found
@@ -109,14 +111,14 @@ def picture_lines(built: Built) -> list[str]:
 
 
 def _outline(built: Built, part: Any, view: View) -> Silhouette:
+    return dataclasses.replace(sight(built, part, view.camera), size=view.size, blur=getattr(part, "blur", 0.0))
+
+
+def sight(built: Built, part: Any, camera: PixelCamera) -> Silhouette:
+    """The body that an observation of a video is about, as a camera sees it."""
     hidden = [built.rows(name) for name in part.hidden_by] if hasattr(part, "hidden_by") else []
     return Silhouette(
-        view.camera,
-        spacings(built),
-        built.rows(part.body),
-        view.size,
-        getattr(part, "blur", 0.0),
-        torch.cat(hidden) if hidden else None,
+        camera, spacings(built), built.rows(part.body), hidden_by=torch.cat(hidden) if hidden else None
     )
 
 
@@ -268,3 +270,8 @@ _MAKERS: dict[str, Callable[[Built, str, Any], Pictured]] = {
 }
 PICTURED = tuple(_MAKERS)
 """Kinds of observations whose record is a video, not a table."""
+
+
+def only_pictures(spec: ScenePart) -> bool:
+    """Whether pictures are all that a scene is compared with."""
+    return bool(spec.observe) and all(part.kind in PICTURED for part in spec.observe.values())
