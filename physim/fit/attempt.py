@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,6 +54,11 @@ class Attempt:
         optimiser: the optimiser's memory; None at the beginning of a stage.
         result: where it ended; None while it is on its way.
         history: one record per iteration.
+        before: loss with which the present stage began.
+        runs: simulations done in it.
+        seconds: wall time spent in it [s].
+        ended: what each finished stage did: `name`, `parameters`, `iterations`, `frames` that were fitted, loss
+            `before` and `after`, `stop` (why it ended), `runs`, `seconds`.
     """
 
     start: int
@@ -68,6 +74,10 @@ class Attempt:
     optimiser: dict[str, Any] | None = None
     result: StartResult | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    before: float = math.nan
+    runs: int = 0
+    seconds: float = 0.0
+    ended: list[dict[str, Any]] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         """Everything but the history, for checkpoints and other ranks."""
@@ -121,7 +131,7 @@ class Walk:
         self._at = None
 
     def _iterate(self, stage: Stage) -> dict[str, Any]:
-        attempt, space = self.attempt, self._problem.space
+        attempt, space, began = self.attempt, self._problem.space, time.perf_counter()
         if self._at is None:
             objective = Objective(self._problem, stage, attempt.raw, threads=self._threads, ranks=self._ranks)
             optimiser = make_optimiser(stage, objective.start())
@@ -132,6 +142,8 @@ class Walk:
         before = objective.evaluations
         report = optimiser.step(objective)
         attempt.iteration += 1
+        if attempt.iteration == 1:
+            attempt.before = report.before
         last = bool(report.stop) or attempt.iteration == stage.iterations
         tired, seen = False, None
         if stage.early is None:
@@ -162,6 +174,8 @@ class Walk:
             record["weights_moved"] = space.moves(full)
         if seen is not None:
             record["unfitted"] = seen
+        attempt.runs += objective.evaluations - before
+        attempt.seconds += time.perf_counter() - began
         if last or tired:
             told = "stopped: what is not fitted gets no better" if tired else "all iterations done"
             self._finish(report.stop or told, objective)
@@ -187,6 +201,21 @@ class Walk:
         attempt, loss = self.attempt, self.attempt.best_loss
         if attempt.best_z is not None:
             attempt.raw = objective.full(attempt.best_z)
+        stage = objective.stage
+        attempt.ended.append(
+            {
+                "name": stage.name,
+                "parameters": list(stage.parameters or self._problem.space.members),
+                "iterations": attempt.iteration,
+                "frames": objective.frames,
+                "before": attempt.before,
+                "after": loss,
+                "stop": stop,
+                "runs": attempt.runs,
+                "seconds": attempt.seconds,
+            }
+        )
+        attempt.before, attempt.runs, attempt.seconds = math.nan, 0, 0.0
         attempt.stop, attempt.stage, attempt.iteration = stop, attempt.stage + 1, 0
         attempt.optimiser, attempt.best_z, attempt.best_loss = None, None, math.inf
         attempt.best_unfitted, attempt.looks = math.inf, 0

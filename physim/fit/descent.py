@@ -81,7 +81,7 @@ class Adam:
         change = float((self._z.detach() - here).abs().max())
         self._still = self._still + 1 if change <= self._tolerance else 0
         stop = "converged: the parameters stand still" if self._still >= PATIENCE else ""
-        return StepReport(loss, here, True, change, stop)
+        return StepReport(loss, here, True, change, stop, before=loss)
 
     def state(self) -> dict[str, Any]:
         """Point, moments, rate and count."""
@@ -158,7 +158,8 @@ class LBFGS:
             self._largest *= 0.25
             self._inner = self._fresh()
             stop = "stuck: the simulation keeps failing" if self._largest < SHORTEST else ""
-            return StepReport(best[0][0] if best else float("inf"), here, False, 0.0, stop, str(error))
+            loss = best[0][0] if best else float("inf")
+            return StepReport(loss, here, False, 0.0, stop, str(error), loss)
         loss, z = min(best, key=lambda b: b[0])
         self._largest = min(self._full_largest, RECOVERY * self._largest)
         self._inner.param_groups[0]["lr"] = self._largest
@@ -171,7 +172,7 @@ class LBFGS:
             self._inner, self._plain = self._fresh(), True
         else:
             self._plain = False
-        return StepReport(loss, z, change > 0, change, stop)
+        return StepReport(loss, z, change > 0, change, stop, before=best[0][0])
 
     def state(self) -> dict[str, Any]:
         """Point, curvature pairs and step length."""

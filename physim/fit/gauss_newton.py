@@ -70,7 +70,7 @@ class GaussNewton:
                 central = self._change <= ONE_SIDED
                 self._J, self._age = objective.jacobian(self._z, r, self._step, central=central), 0
             except SimulationError as error:
-                return StepReport(loss, self._z.clone(), False, 0.0, _stuck(str(error)), str(error))
+                return StepReport(loss, self._z.clone(), False, 0.0, _stuck(str(error)), str(error), loss)
         J = self._J
         gradient, normal = J.T @ r, J.T @ (huber_curvature(r, self._limits)[:, None] * J)
         for _ in range(TRIES):
@@ -156,14 +156,14 @@ class GaussNewton:
             self._J = self._J + torch.outer(missed, move) / (move @ move)
             self._age += 1
         self._z, self._r, self._change = z.clone(), r, change
-        return StepReport(loss - actual, z.clone(), True, change, stop, note)
+        return StepReport(loss - actual, z.clone(), True, change, stop, note, loss)
 
     def _refuse(self, loss: float, note: str) -> StepReport:
         """No step helps: the end with a true central Jacobian, a reason for one otherwise."""
         poor = self._age > 0 or self._change > ONE_SIDED
         if poor:
             self._J, self._change, self._damping, self._growth = None, 0.0, 1e-2, 2.0
-        return StepReport(loss, self._z.clone(), False, 0.0, "" if poor else _stuck(note), note)
+        return StepReport(loss, self._z.clone(), False, 0.0, "" if poor else _stuck(note), note, loss)
 
     def _exact(self, objective: Objective) -> bool:
         """Whether the present Jacobian was differenced here, on both sides."""

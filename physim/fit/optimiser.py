@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ class StepReport:
         change: largest move of a raw parameter.
         stop: why the stage is over; empty while it goes on.
         note: a rejected simulation, in words.
+        before: loss where the iteration began [-].
     """
 
     loss: float
@@ -29,6 +31,7 @@ class StepReport:
     change: float
     stop: str = ""
     note: str = ""
+    before: float = math.nan
 
 
 class Optimiser(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,6 +74,20 @@ class Rejected(SimulationError):
     """A point that cannot be used: a parameter outside its bounds, or a result that is not finite."""
 
 
+class Recorded(NamedTuple):
+    """What one recording gives.
+
+    Attributes:
+        rows: robust residuals, (m,).
+        limits: see `Objective.limits`, (m,).
+        frames: times at which anything of it is fitted.
+    """
+
+    rows: Tensor
+    limits: Tensor
+    frames: int
+
+
 class Objective:
     """Residuals, Jacobian and gradient of a problem in the parameters that a stage frees.
 
@@ -99,11 +114,17 @@ class Objective:
             raise FitError(f"stage '{stage.name}' fits no recording.{nearest(stage.recordings[0], problem.recordings)}")
         self.evaluations = 0
         self._limits: dict[str, Tensor] = {}
+        self._frames: dict[str, int] = {}
 
     @property
     def places(self) -> int:
         """Runs that can go on at the same time."""
         return self.threads * self.ranks.size
+
+    @property
+    def frames(self) -> int:
+        """Times of all recordings at which anything is fitted; known after a run."""
+        return sum(self._frames.values())
 
     def full(self, z: Tensor) -> Tensor:
         """All raw parameters with the free ones at `z`, (p,)."""
@@ -123,7 +144,7 @@ class Objective:
             raws = [self.full(z) for z in points]
         tasks = [(i, recording) for i in range(len(raws)) for recording in self.recordings]
 
-        def run(task: tuple[int, str]) -> tuple[Tensor, Tensor]:
+        def run(task: tuple[int, str]) -> Recorded:
             with torch.no_grad():
                 return self._recorded(task[1], raws[task[0]])
 
@@ -138,8 +159,8 @@ class Objective:
                 if isinstance(part, SimulationError):
                     failed.append(part)
                 else:
-                    rows.append(part[0])
-                    self._limits[recording] = part[1]
+                    rows.append(part.rows)
+                    self._limits[recording], self._frames[recording] = part.limits, part.frames
             found.append(failed[0] if failed else torch.cat([*rows, self.problem.space.prior_residuals(raw)]))
         return found
 
@@ -185,17 +206,17 @@ class Objective:
         if bool((z < self.lower).any()) or bool((z > self.upper).any()):
             raise Rejected("a parameter is outside its bounds.")
 
-        def run(recording: str) -> tuple[float, Tensor]:
+        def run(recording: str) -> tuple[float, Tensor, int]:
             with torch.enable_grad():
                 leaf = z.detach().clone().requires_grad_()
-                rows, _ = self._recorded(recording, self.full(leaf))
-                loss = 0.5 * (rows**2).sum()
+                found = self._recorded(recording, self.full(leaf))
+                loss = 0.5 * (found.rows**2).sum()
                 try:
                     (gradient,) = torch.autograd.grad(loss, leaf)
                 except GradientError as error:
                     # A point without a gradient is no place to step from, and no reason to end the whole fit.
                     raise Rejected(f"the gradient fails: {error}") from None
-            return float(loss.detach()), gradient
+            return float(loss.detach()), gradient, found.frames
 
         results = parallel(lambda r: caught(run, r), self.recordings, self.threads, self.ranks)
         parts = []
@@ -204,12 +225,13 @@ class Objective:
                 raise result
             parts.append(result)
         self.evaluations += len(parts)
+        self._frames = {name: part[2] for name, part in zip(self.recordings, parts, strict=True)}
         leaf = z.detach().clone().requires_grad_()
         prior = 0.5 * (self.problem.space.prior_residuals(self.full(leaf)) ** 2).sum()
-        gradient = sum((g for _, g in parts), torch.zeros_like(z))
+        gradient = sum((g for _, g, _ in parts), torch.zeros_like(z))
         if prior.requires_grad:
             gradient = gradient + torch.autograd.grad(prior, leaf)[0]
-        value = sum(v for v, _ in parts) + float(prior.detach())
+        value = sum(v for v, _, _ in parts) + float(prior.detach())
         if not math.isfinite(value) or not bool(torch.isfinite(gradient).all()):
             raise Rejected("the loss or its gradient is not finite at these parameters.")
         return value, gradient
@@ -257,17 +279,19 @@ class Objective:
             columns.append((plus - minus) / (high - low))
         return torch.stack(columns, dim=1)
 
-    def _recorded(self, recording: str, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Robust residuals of one recording and their `limits`, (m,) each."""
+    def _recorded(self, recording: str, raw: Tensor) -> Recorded:
+        """What the fitted part of one recording gives."""
         comparisons = self.problem.predict(recording, raw, end=self.stage.end)
-        parts = [c.within(self.stage.begin, self.stage.end).objective() for c in comparisons]
+        comparisons = [c.within(self.stage.begin, self.stage.end) for c in comparisons]
+        parts = [c.objective() for c in comparisons]
         rows = torch.cat(parts)
         if not bool(torch.isfinite(rows.detach()).all()):
             raise Rejected(f"recording '{recording}' gives residuals that are not finite at these parameters.")
         limits = [torch.full_like(p.detach(), c.limit) for p, c in zip(parts, comparisons, strict=True)]
-        return rows, torch.cat(limits)
+        frames = max((int((c.fitted & c.valid).any(1).sum()) for c in comparisons), default=0)
+        return Recorded(rows, torch.cat(limits), frames)
 
     def _all(self, z: Tensor) -> Tensor:
         raw = self.full(z)
-        parts = [self._recorded(r, raw)[0] for r in self.recordings]
+        parts = [self._recorded(r, raw).rows for r in self.recordings]
         return torch.cat([*parts, self.problem.space.prior_residuals(raw)])

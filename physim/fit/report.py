@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from physim.fit.figures import comparison_figure, loss_figure
+from physim.fit.figures import comparison_figure, film_figure, loss_figure
 from physim.fit.quantities import interval, shown, weights_words
 from physim.fit.result import FitResult
 from physim.scene.rundir import write_atomic
@@ -20,7 +20,10 @@ th, td { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px so
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; } .warn { background: #fdf3d8; border-left: 4px solid #d9a521; padding: .5rem .8rem; }
 .small { color: #666; font-size: .85rem; }
+img.wide { width: min(96vw, 88rem); max-width: none; position: relative; left: 50%; transform: translateX(-50%); }
 """
+WIDE = 1.5
+"""Width over height from which a picture may reach beyond the text."""
 
 
 def write_report(result: FitResult, path: str | Path, *, pictures: Mapping[str, bytes] | None = None) -> None:
@@ -48,10 +51,13 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
         mark = "small" if result.verdict.ok else "warn"
         parts.append(f'<p class="{mark}">{escape(str(result.verdict))}</p>')
     for caption, png in (pictures or {}).items():
-        parts += [image(png, caption), f'<p class="small">{escape(caption)}</p>']
+        parts += [image(png, caption, wide=_is_wide(png)), f'<p class="small">{escape(caption)}</p>']
     parts += ["<h2>Agreement</h2>", _scores(result)]
     for comparison in result.comparisons:
         parts.append(image(comparison_figure(comparison), f"{comparison.name}: measured and simulated"))
+    for film in result.films:
+        parts += [image(film_figure(film), f"{film.name}: overlap of outlines")]
+        parts += [f'<p class="small">{escape(line)}.</p>' for line in film.lines()]
     if any(c.band is not None for c in result.comparisons):
         parts.append(
             f'<p class="small">Band around a simulated curve: its {100 * result.level:g} % interval, '
@@ -59,9 +65,11 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
         )
     if any(not bool(c.fitted.all()) for c in result.comparisons):
         parts.append('<p class="small">Shaded: held out, never fitted. Grey band: stated noise.</p>')
+    if result.unseen:
+        parts += ["<h2>What video cannot tell</h2>", *(f"<p>{escape(text)}</p>" for text in result.unseen)]
     if len(result.space.names) > 1:
         parts += ["<h2>Correlation of the estimates</h2>", _correlation(result)]
-    parts += ["<h2>Search</h2>", image(loss_figure(result.position.history), "loss")]
+    parts += ["<h2>Search</h2>", image(loss_figure(result.position.attempts), "loss"), _stages(result)]
     parts.append(_starts(result))
     body = "\n".join(parts)
     head = f'<meta charset="utf-8"><title>{escape(result.title or result.name)}</title><style>{STYLE}</style>'
@@ -135,6 +143,32 @@ def _correlation(result: FitResult) -> str:
     return table(["", *(n.split(".")[-1] for n in names)], rows, numeric=range(1, len(names) + 1))
 
 
+def _stages(result: FitResult) -> str:
+    """What each stage of the best start did."""
+    ended = result.position.attempts[result.best_start].ended
+    every = list(result.space.members)
+    rows = [
+        [
+            s["name"],
+            "all" if s["parameters"] == every and len(every) > 1 else ", ".join(s["parameters"]),
+            str(s["frames"]),
+            f"{s['before']:.4g}",
+            f"{s['after']:.4g}",
+            str(s["iterations"]),
+            str(s["runs"]),
+            f"{s['seconds']:.1f}",
+            s["stop"],
+        ]
+        for s in ended
+    ]
+    head = ["stage", "freed", "frames", "loss before", "after", "iterations", "runs", "seconds", "ended because"]
+    note = (
+        '<p class="small">Frames: times of the records that were fitted. Each stage has its own loss; those of two '
+        "stages compare only where both fit the same in the same way.</p>"
+    )
+    return table(head, rows, numeric=range(2, 8)) + (note if len(ended) > 1 else "")
+
+
 def _starts(result: FitResult) -> str:
     rows = []
     for i, f in enumerate(result.position.finished):
@@ -158,6 +192,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequen
     return f"<table>{line(head, 'th')}{''.join(line(r, 'td') for r in rows)}</table>"
 
 
-def image(png: bytes, alt: str) -> str:
-    """A picture within the page."""
-    return f'<p><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+def _is_wide(png: bytes) -> bool:
+    """Whether a picture is too wide for the text; its size is in the first chunk of the file."""
+    width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
+    return width > WIDE * height
+
+
+def image(png: bytes, alt: str, *, wide: bool = False) -> str:
+    """A picture in the page; a `wide` one reaches beyond the text."""
+    style = ' class="wide"' if wide else ""
+    return f'<p><img{style} alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'

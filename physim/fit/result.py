@@ -76,7 +76,12 @@ class FitResult:
     @property
     def best(self) -> StartResult:
         """The start that won."""
-        return self.position.finished[best_start(self.position)]
+        return self.position.finished[self.best_start]
+
+    @property
+    def best_start(self) -> int:
+        """Its number."""
+        return best_start(self.position)
 
     @property
     def as_expected(self) -> bool:
@@ -157,11 +162,13 @@ class FitResult:
                     "weights_moved": self.space.moves(f.raw),
                     "loss": f.loss,
                     "stop": f.stop,
+                    "stages": a.ended,
                 }
-                for f in self.position.finished
+                for a in self.position.attempts
+                if (f := a.result) is not None
             ],
             "expected": None if self.verdict is None else {**asdict(self.verdict), "ok": self.verdict.ok},
-            "best_start": best_start(self.position),
+            "best_start": self.best_start,
             "iterations": len(self.position.history),
             "runs": self.runs,
             "seconds": self.seconds,
