@@ -19,6 +19,8 @@ COLOURS = ("#1f5fa8", "#c8553d", "#3c8d5a", "#8a5fb0", "#b8860b", "#4f9da6")
 GREY, SHADE = "#9a9a9a", "#f2e6c8"
 COLUMNS = 6
 """Columns of one observation drawn; those that move most."""
+DECADES = 3.0
+"""Largest over smallest loss from which the axis is logarithmic."""
 WIDEST = 4
 """Stages side by side."""
 PREFIXES = ((1e-6, 1e6, "µ"), (1e-3, 1e3, "m"), (1.0, 1.0, ""), (1e3, 1e-3, "k"), (1e6, 1e-6, "M"))
@@ -38,7 +40,11 @@ def loss_figure(attempts: Sequence[Attempt]) -> bytes:
             before = a.ended[stage]["before"] if stage < len(a.ended) else a.before if stage == a.stage else math.nan
             axes.plot(range(len(losses) + 1), [before, *losses], ".-", ms=4, lw=1.0, color=COLOURS[a.start % 6])
             longest = max(longest, len(losses))
-        axes.set_yscale("log")
+        shown = [y for line in axes.get_lines() for y in line.get_ydata() if 0.0 < y < math.inf]
+        if shown and max(shown) > DECADES * min(shown):
+            axes.set_yscale("log")
+        else:
+            axes.ticklabel_format(axis="y", useOffset=False)
         axes.set_xlim(-0.3, max(longest, 1) + 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.set_title(str(name), loc="left", fontsize=9)
@@ -85,6 +91,8 @@ def film_figure(film: FilmScore) -> bytes:
     for begin, end in _spans(film.times, film.held):
         for axes in (top, bottom):
             axes.axvspan(begin, end, color=SHADE, alpha=0.6, lw=0)
+    if len(film.times) > 1:
+        top.set_xlim(film.times[0], film.times[-1])
     top.set_ylim(top=1.0)
     bottom.set_ylim(bottom=0.0)
     top.set_ylabel(f"{film.name}: IoU [-]", fontsize=9)

@@ -13,6 +13,8 @@ def shown(value: float, unit: str) -> str:
     """A value with its unit and a prefix that keeps it readable, four digits."""
     if not math.isfinite(value):
         return ("-∞" if value < 0 else "∞") if not math.isnan(value) else "-"
+    if unit == "1":
+        unit = ""
     if unit == "rad":
         return f"{math.degrees(value):.4g} deg"
     if unit in PREFIXED and value != 0 and not (unit == "kg"):

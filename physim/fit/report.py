@@ -22,7 +22,7 @@ img { max-width: 100%; } .warn { background: #fdf3d8; border-left: 4px solid #d9
 .small { color: #666; font-size: .85rem; }
 img.wide { width: min(96vw, 88rem); max-width: none; position: relative; left: 50%; transform: translateX(-50%); }
 """
-WIDE = 1.5
+WIDE = 1.8
 """Width over height from which a picture may reach beyond the text."""
 
 
@@ -58,13 +58,13 @@ def report_html(result: FitResult, *, pictures: Mapping[str, bytes] | None = Non
     for film in result.films:
         parts += [image(film_figure(film), f"{film.name}: overlap of outlines")]
         parts += [f'<p class="small">{escape(line)}.</p>' for line in film.lines()]
-    if any(c.band is not None for c in result.comparisons):
+    if any(c.band is not None and not c.together for c in result.comparisons):
         parts.append(
             f'<p class="small">Band around a simulated curve: its {100 * result.level:g} % interval, '
             "from what the data leave open of the fitted values and weights.</p>"
         )
     if any(not bool(c.fitted.all()) for c in result.comparisons):
-        parts.append('<p class="small">Shaded: held out, never fitted. Grey band: stated noise.</p>')
+        parts.append('<p class="small">Shaded: held out, never fitted. Grey: stated noise.</p>')
     if result.unseen:
         parts += ["<h2>What video cannot tell</h2>", *(f"<p>{escape(text)}</p>" for text in result.unseen)]
     if len(result.space.names) > 1:
