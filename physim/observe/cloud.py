@@ -10,6 +10,7 @@ from torch import Tensor
 
 from physim.checks import check_shape
 from physim.errors import InputError
+from physim.observe.camera import PixelCamera
 from physim.observe.framewise import Framewise
 from physim.observe.gauge import Snapshot
 from physim.observe.nearest import lean, nearest
@@ -135,6 +136,25 @@ def surface_rows(x0: Tensor, spacing: float, *, least: float = 0.4) -> Tensor:
         indices, (s,).
     """
     return (lean(x0, 2.05 * spacing).norm(dim=1) > least * spacing).nonzero()[:, 0]
+
+
+def facing_rows(x0: Tensor, spacing: float, camera: PixelCamera, *, least: float = 0.3) -> Tensor:
+    """Particles of a body's outermost layer on the side of a camera; what hides what is not looked at.
+
+    Args:
+        x0: positions of the body at rest [m], (n, 3).
+        spacing: of the particles [m].
+        camera: that sees them.
+        least: cosine of the angle between the surface's normal and the direction to the camera.
+
+    Returns:
+        indices, (s,).
+    """
+    rows = surface_rows(x0, spacing)
+    outwards = -lean(x0, 2.05 * spacing)[rows]
+    away = -camera.forward.to(x0).expand_as(outwards) if camera.parallel else camera.center.to(x0) - x0[rows]
+    cosine = torch.nn.functional.cosine_similarity(outwards, away, dim=1)
+    return rows[cosine > least]
 
 
 def _distance(a: Tensor, b: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from physim.errors import InputError
 from physim.observe.camera import PixelCamera
-from physim.observe.cloud import Cloud, surface_rows
+from physim.observe.cloud import Cloud, facing_rows, surface_rows
+from physim.observe.colour import Colour
 from physim.observe.depth import Depth
 from physim.observe.framewise import Framewise
 from physim.observe.image_tracks import ImageTracks
@@ -23,6 +24,7 @@ from physim.observe.reduce import reduce_depth, reduce_mask
 from physim.observe.robust import HUBER_DELTA
 from physim.observe.silhouette import Silhouette
 from physim.observe.tracks import Tracks
+from physim.scene.build_colour import look_of
 from physim.scene.built import Built
 from physim.scene.cloud_file import check_near, read_cloud
 from physim.scene.depth_file import read_depth
@@ -254,11 +256,21 @@ def _cloud(built: Built, name: str, part: Any) -> Pictured:
     with blamed(built.scene, ("observe", name, "file")):
         times, points = read_cloud(Path(part.file))
         check_near(display(Path(part.file)), points, built.x0[rows])
-    surface = rows[surface_rows(built.x0[rows], spacing)] if part.both_ways else None
+    surface, x0 = None, built.x0[rows]
+    if part.both_ways:
+        camera = built.cameras.get(part.camera or "")
+        surface = rows[surface_rows(x0, spacing) if camera is None else facing_rows(x0, spacing, camera)]
     gauge = Cloud(points, Framewise(times, delay=delay_of(built.scene, part)), spacing, rows, surface)
     values, valid = gauge.record
     sigma = torch.tensor(part.noise or SURFACE * spacing, dtype=torch.float64)
     return Pictured(gauge, times, values, sigma, valid, order=1)
+
+
+def _colour(built: Built, name: str, part: Any) -> Pictured:
+    view = view_of(built, part.video, part.size, part.body)
+    look = look_of(built, part, view)
+    sigma = torch.tensor(part.noise or look.noise, dtype=torch.float64)
+    return Pictured(Colour(_outline(built, part, view), look.colours, look.background), view.times, look.values, sigma)
 
 
 _MAKERS: dict[str, Callable[[Built, str, Any], Pictured]] = {
@@ -267,6 +279,7 @@ _MAKERS: dict[str, Callable[[Built, str, Any], Pictured]] = {
     "image_tracks": _image_tracks,
     "depth": _depth,
     "cloud": _cloud,
+    "colour": _colour,
 }
 PICTURED = tuple(_MAKERS)
 """Kinds of observations whose record is a video, not a table."""

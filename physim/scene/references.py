@@ -180,6 +180,9 @@ def _observations(spec: ScenePart, tables: dict[str, Table], findings: Findings)
         if hasattr(part, "video"):
             if part.video is not None:
                 known(findings, (*path, "video"), "video", part.video, spec.videos)
+            camera = getattr(part, "camera", None)
+            if camera is not None:
+                known(findings, (*path, "camera"), "camera", camera, spec.cameras)
             for hider in getattr(part, "hidden_by", ()):
                 known(findings, (*path, "hidden_by"), "body", hider, spec.bodies)
             continue

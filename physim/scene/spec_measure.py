@@ -19,7 +19,7 @@ from physim.scene.fields import (
 )  # fmt: skip
 from physim.scene.spec_record import RecordPart
 from physim.scene.spec_space import RegionPart
-from physim.scene.spec_video import CloudPart, DepthPart, ImageTracksPart, OverlapPart, SilhouettePart
+from physim.scene.spec_video import CloudPart, ColourPart, DepthPart, ImageTracksPart, OverlapPart, SilhouettePart
 from physim.scene.units import TIME, VELOCITY
 
 
@@ -137,7 +137,8 @@ ObservePart = Annotated[
     | OverlapPart
     | ImageTracksPart
     | DepthPart
-    | CloudPart,
+    | CloudPart
+    | ColourPart,
     Field(discriminator="kind"),
 ]
 

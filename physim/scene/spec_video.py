@@ -104,6 +104,15 @@ class OverlapPart(_Outline):
     kind: Literal["overlap"]
 
 
+class ColourPart(_Outline):
+    """The colours of each pixel: particles keep those that the first frame shows, so that texture moves with the body.
+
+    `noise` [-] is that of the film, of full brightness, unless given.
+    """
+
+    kind: Literal["colour"]
+
+
 class ImageTracksPart(_Pictured):
     """Points followed in the video (`physim track`), bound to the body where they are in the first frame.
 
@@ -138,11 +147,18 @@ class CloudPart(_Pictured):
     """Point clouds: an .npz of `points` (frames, points, 3) [m], NaN where missing, and `times` [s].
 
     Each point is compared with the nearest particle, and with `both_ways` also each particle of the surface with the
-    nearest point.
+    nearest point: of all of it, or, for the cloud of one camera, of what faces that `camera` at the start.
     """
 
     kind: Literal["cloud"]
     video: ClassVar[None] = None  # type: ignore[misc]
     file: str
     both_ways: bool = False
+    camera: str | None = None
     noise: PositiveLength | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> CloudPart:
+        if self.camera is not None and not self.both_ways:
+            raise fail("a `camera` tells which particles are compared with the cloud; add `both_ways: true`")
+        return self

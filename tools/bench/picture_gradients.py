@@ -3,9 +3,9 @@
 A jelly of 216 particles falls on a floor and is compared, as in a fit, with the same jelly 1.3 times as stiff and a
 little aside: half the sum of squared robust residuals in units of noise, at every saved frame. Gradients by all
 positions in all frames are put beside central differences of the loss along random directions; those by ln E, adjoints
-of the whole rollout, beside central differences of rollouts. Errors are relative to the gradient's norm (by positions, per
-unit of a direction's) or to the slope (by E). Steps are in spacings of particles, or of ln E: those
-at which Richardson's extrapolation changes least. Exit status 1 if an error is above 1e-3.
+of the whole rollout, beside central differences of rollouts. Errors are relative to the gradient's norm (by positions,
+per unit of a direction's) or to the slope (by E). Steps are in spacings of particles, or of ln E: those at which
+Richardson's extrapolation changes least. Exit status 1 if an error is above 1e-3.
 """
 
 from __future__ import annotations
