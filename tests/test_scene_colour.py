@@ -30,10 +30,11 @@ materials: {gel: {law: neo_hookean, E: 50 kPa, nu: 0.3, density: 1000 kg/m^3}}
 bodies:
   disc: {shape: {sphere: {center: [0.16, 0.16], radius: 0.08}}, material: gel, per_cell: 4, spin: [0, 0, 0]}
 observe:
-  seen: {kind: colour, video: clip, size: 32, blur: 1}
+  seen: {kind: colour, video: clip, size: 24, blur: 1}
 fit:
+  iterations: 5
   parameters:
-    bodies.disc.spin.z: {start: 0, bounds: [-20, 20]}
+    bodies.disc.spin.z: {start: 2, bounds: [-20, 20]}
 """
 
 

@@ -1,4 +1,4 @@
-"""What a body looks like in its video: colours of its particles from the first frame, and the record to compare with."""
+"""What a body looks like in its video: colours of its particles from the first frame, and the record of all."""
 
 from __future__ import annotations
 
