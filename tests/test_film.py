@@ -14,6 +14,9 @@ from PIL import Image
 
 from physim.fit.films import film_score
 from physim.fit.run import fit_scene
+from physim.fit.settings import make_space
+from physim.fit.uncertainty import Estimate, Uncertainty
+from physim.fit.unseen import unseen
 from physim.observe.masks import mask_iou, outline_offset
 from physim.scene.build import build
 from physim.scene.build_video import picture_observations
@@ -115,8 +118,8 @@ def test_frames_held_out_are_told_apart(folder: Path) -> None:
     score = film_score(alone)
     assert score is not None
     fitted, held = score.lines()
-    assert "fitted frames (0.00 to 0.14 s): intersection over union 0.9" in fitted and "px" in fitted
-    assert "held-out frames (0.16 to 0.20 s)" in held
+    assert "fitted frames (0 to 0.14 s): intersection over union 0.9" in fitted and "px" in fitted
+    assert "held-out frames (0.16 to 0.2 s)" in held
 
 
 def _without_points(folder: Path):
@@ -151,13 +154,44 @@ def test_films_and_strips_are_written(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "comparison.mp4").stat().st_size < 300_000
 
 
-def test_a_fit_says_what_pictures_do_not_tell(folder: Path) -> None:
+def test_a_fit_says_what_pictures_do_not_tell(folder: Path, tmp_path: Path) -> None:
     path = folder / "fit.yaml"
     path.write_text(SCENE.replace("RADIUS", str(RADIUS)))
-    result = fit_scene(path, ["fit.iterations=1"], out=None, quiet=True)
+    stages = "fit.stages=[{name: begin, end: 0.06 s, iterations: 1}, {name: more, end: 0.11 s, iterations: 2}]"
+    result = fit_scene(path, [stages], out=tmp_path, quiet=True)
     told = "\n".join(result.lines())
     assert "No picture tells the density of gel; 1000 kg/m^3 is taken from the scene" in told
     assert "E per density is" in told and "m^2/s^2" in told
     assert "Poisson's ratio nu = 0.3 is taken from the scene, not fitted" in told
-    assert "clip, fitted frames (0.00 to 0.20 s): intersection over union 0.9" in told
-    assert result.as_dict()["videos"][0]["name"] == "clip"
+    assert "clip, fitted frames (0 to 0.1 s): intersection over union 0.9" in told
+    assert "clip, held-out frames (0.12 to 0.2 s): intersection over union 0.9" in told
+    found = result.as_dict()
+    assert found["videos"][0]["name"] == "clip" and len(found["videos"][0]["iou"]) == 11
+    first, second = found["starts"][0]["stages"]
+    assert (first["name"], first["frames"], second["frames"]) == ("begin", 4, 6)
+    assert first["after"] <= first["before"] and first["stop"] and first["seconds"] > 0.0
+    assert result.folder is not None
+    report = (result.folder / "report.html").read_text()
+    assert "What video cannot tell" in report and first["stop"] in report and "outline off by" in report
+
+
+def test_loose_and_tied_values_are_named(folder: Path) -> None:
+    path = folder / "two.yaml"
+    path.write_text(SCENE.replace("RADIUS", str(RADIUS)))
+    values = "fit.parameters={materials.gel.E: {}, materials.gel.nu: {}}"
+    scene = load_scene(path, [values])
+    space = make_space(scene)
+    estimates = (
+        Estimate("materials.gel.E", "Pa", 2e4, 1.9e4, 2.1e4, 600.0, True),
+        Estimate("materials.gel.nu", "", 0.3, 0.2, 0.4, 0.05, True),
+    )
+    correlation = torch.tensor([[1.0, -0.95], [-0.95, 1.0]], dtype=torch.float64)
+    known = Uncertainty(estimates, torch.eye(2), correlation, {}, {}, 10.0, ())
+    density, poisson, tied = unseen(scene, space, known, 0.9)
+    assert "E per density is 20 m^2/s^2 (90 %: 19 to 21)" in density
+    assert "Poisson's ratio of gel is loose: 0.2 to 0.4 (90 %)" in poisson
+    assert "materials.gel.E and materials.gel.nu" in tied and "opposite ways (correlation -0.95)" in tied
+    (folder / "place.csv").write_text("time [s],x [m]\n0,0.2\n0.1,0.25\n")
+    place = "observe.place={kind: position, direction: [1, 0], data: place}"
+    other = load_scene(path, ["data={place: {file: place.csv}}", place, values])
+    assert unseen(other, space, known, 0.9) == ()

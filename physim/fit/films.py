@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from physim.errors import SimulationError
+from physim.errors import InputError, SimulationError
 from physim.fit.problem import Problem
 from physim.fit.scene_problem import SceneProblem
 from physim.fit.stage import Stage
@@ -43,11 +43,11 @@ class FilmScore:
                 continue
             iou = [self.iou[i] for i in rows]
             worst = rows[int(np.argmin(iou))]
-            span = f"{self.times[rows[0]]:.2f} to {self.times[rows[-1]]:.2f} s"
-            offset = float(np.nanmean([self.offset[i] for i in rows])) if rows else math.nan
+            span = f"{self.times[rows[0]]:.4g} to {self.times[rows[-1]]:.4g} s"
+            offset = float(np.mean([self.offset[i] for i in rows]))
             found.append(
                 f"{self.name}, {role} ({span}): intersection over union {np.mean(iou):.3f}, at worst "
-                f"{self.iou[worst]:.3f} ({self.times[worst]:.2f} s); outline off by {offset:.1f} px"
+                f"{self.iou[worst]:.3f} ({self.times[worst]:.4g} s); outline off by {offset:.1f} px"
             )
         return found
 
@@ -61,17 +61,24 @@ def film_score(film: Film) -> FilmScore | None:
     return FilmScore(film.name, *(tuple(c[rows].tolist()) for c in columns))  # type: ignore[arg-type]
 
 
-def fitted_films(problem: Problem, stages: Sequence[Stage], raw: Tensor) -> list[Film]:
+def fitted_films(
+    problem: Problem, stages: Sequence[Stage], raw: Tensor
+) -> tuple[list[Film], tuple[FilmScore, ...], tuple[str, ...]]:
     """Every video of every recording beside its simulation at raw parameters, (p,).
 
     Args:
         problem: of the last stage.
         stages: they say which frames were fitted.
         raw: fitted raw parameters.
+
+    Returns:
+        the films, the scores of those with outlines, and a sentence for each recording that cannot be seen so.
     """
     if not isinstance(problem, SceneProblem) or not problem.scene.spec.videos:
-        return []
-    found: list[Film] = []
+        return [], (), ()
+    films: list[Film] = []
+    scores: list[FilmScore] = []
+    notes: list[str] = []
     for recording in (*problem.recordings, *problem.held_recordings):
         windows = [
             (-math.inf if s.begin is None else s.begin, math.inf if s.end is None else s.end)
@@ -80,7 +87,10 @@ def fitted_films(problem: Problem, stages: Sequence[Stage], raw: Tensor) -> list
         ]
         try:
             built, played = problem.rig(recording).watch(raw)
-        except SimulationError:
-            continue  # told where held-out recordings are scored
-        found += make_films(built, played, windows, recording)
-    return found
+            found = make_films(built, played, windows, recording)
+            scores += [s for s in map(film_score, found) if s is not None]
+            films += found
+        except (SimulationError, InputError) as error:
+            # The fit is done; a prediction that leaves the picture must not lose it.
+            notes.append(f"The videos{f' of {recording}' if recording else ''} are not compared with the fit: {error}")
+    return films, tuple(scores), tuple(notes)

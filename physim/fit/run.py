@@ -16,7 +16,7 @@ from physim.fit.bands import banded
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.derivatives import differentiate, exactly, left_out
 from physim.fit.expected import judge
-from physim.fit.films import FilmScore, film_score, fitted_films
+from physim.fit.films import FilmScore, fitted_films
 from physim.fit.fingerprint import fingerprint
 from physim.fit.frames import write_frames
 from physim.fit.loop import Position, best_start, run_fit
@@ -138,11 +138,13 @@ def _fit(
         )
         films: list[Film] = []
 
-        def overlaps() -> tuple[FilmScore, ...]:
-            films.extend(fitted_films(problem.for_stage(stages[-1]), stages, result.raw))
-            return tuple(s for s in map(film_score, films) if s is not None)
+        def seen() -> tuple[tuple[FilmScore, ...], tuple[str, ...]]:
+            found, scores, told = fitted_films(problem.for_stage(stages[-1]), stages, result.raw)
+            films.extend(found)
+            return scores, told
 
-        result = replace(result, films=ranks.from_first(overlaps))
+        scores, told = ranks.from_first(seen)
+        result = replace(result, films=scores, notes=(*result.notes, *told))
     result = result.finished(folder, time.perf_counter() - began)
     if folder is not None:
         ranks.from_first(lambda: write_results(scene, problem, result, folder, draw, films))

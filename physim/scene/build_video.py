@@ -287,4 +287,5 @@ PICTURED = tuple(_MAKERS)
 
 def only_pictures(spec: ScenePart) -> bool:
     """Whether pictures are all that a scene is compared with."""
-    return bool(spec.observe) and all(part.kind in PICTURED for part in spec.observe.values())
+    compared = {part.kind in PICTURED for part in spec.observe.values() if part.kind in PICTURED or part.data}
+    return compared == {True} and not spec.tables

@@ -26,6 +26,8 @@ WHOLE = 0.75
 """Share of the picture's sides from which all of it is shown."""
 LARGEST = 6.0
 """How much a small picture is enlarged at most."""
+TRAIL = 8
+"""Frames over which a point's way is shown."""
 LIGHT = (-0.45, -0.65, -0.61)
 """From where the body is lit, in the camera's axes (x right, y down, z forward): from above on the left."""
 
@@ -146,25 +148,27 @@ class Panels:
         return float(torch.as_tensor(self.film.sights[0].spacing).median())
 
     def _with_points(self, frame: int, *panels: Image) -> tuple[Image, Image, Image]:
-        """Crosses where points were tracked, dots where the simulation has them, and what is between."""
+        """Crosses where points were tracked, dots where the simulation has them, both with where they came from."""
         import cv2
 
         observed, simulated, difference = (np.ascontiguousarray(p) for p in panels)
         points = self.film.points
-        if points is not None:
-            left, top = (round(self.scale * edge) for edge in self.box[:2])
-            seen = points.seen[frame]
-            a, b = (
-                (p[frame][seen] + 0.5) * self.scale - 0.5 - (left, top) for p in (points.observed, points.simulated)
-            )
-            for one, other in zip(a, b, strict=True):
-                here, there = _fixed(one), _fixed(other)
-                _cross(observed, one, LINE)
-                cv2.circle(simulated, there, 3 << 4, INK, -1, cv2.LINE_AA, 4)
-                cv2.circle(simulated, there, 2 << 4, LINE, -1, cv2.LINE_AA, 4)
-                cv2.line(difference, here, there, (255, 255, 255), 1, cv2.LINE_AA, 4)
-                _cross(difference, one, ONLY_OBSERVED)
-                cv2.circle(difference, there, 2 << 4, ONLY_SIMULATED, -1, cv2.LINE_AA, 4)
+        if points is None:
+            return observed, simulated, difference
+        corner = np.array([round(self.scale * edge) for edge in self.box[:2]])
+        a, b = ((p + 0.5) * self.scale - 0.5 - corner for p in (points.observed, points.simulated))
+        for k in np.flatnonzero(points.seen[frame]):
+            before = [i for i in range(max(0, frame - TRAIL), frame + 1) if points.seen[i, k]]
+            for panel, path in ((observed, a), (simulated, b)):
+                line = np.array([_fixed(path[i, k]) for i in before], dtype=np.int32)
+                cv2.polylines(panel, [line], False, LINE, 1, cv2.LINE_AA, 4)
+            here, there = _fixed(a[frame, k]), _fixed(b[frame, k])
+            _cross(observed, a[frame, k], LINE)
+            cv2.circle(simulated, there, 3 << 4, INK, -1, cv2.LINE_AA, 4)
+            cv2.circle(simulated, there, 2 << 4, LINE, -1, cv2.LINE_AA, 4)
+            cv2.line(difference, here, there, (255, 255, 255), 1, cv2.LINE_AA, 4)
+            _cross(difference, a[frame, k], ONLY_OBSERVED)
+            cv2.circle(difference, there, 2 << 4, ONLY_SIMULATED, -1, cv2.LINE_AA, 4)
         return observed, simulated, difference
 
 
