@@ -191,7 +191,7 @@ def test_loose_and_tied_values_are_named(folder: Path) -> None:
     assert "E per density is 20 m^2/s^2 (90 %: 19 to 21)" in density
     assert "Poisson's ratio of gel is loose: 0.2 to 0.4 (90 %)" in poisson
     assert "materials.gel.E and materials.gel.nu" in tied and "opposite ways (correlation -0.95)" in tied
-    (folder / "place.csv").write_text("time [s],x [m]\n0,0.2\n0.1,0.25\n")
+    (folder / "place.csv").write_text("t,x\n0,0.2\n0.1,0.25\n")
     place = "observe.place={kind: position, direction: [1, 0], data: place}"
-    other = load_scene(path, ["data={place: {file: place.csv}}", place, values])
+    other = load_scene(path, ["data={place: {file: place.csv, columns: {t: s, x: m}}}", place, values])
     assert unseen(other, space, known, 0.9) == ()
