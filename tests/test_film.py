@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from physim.fit.films import film_score
+from physim.fit.films import FilmScore, film_score
 from physim.fit.run import fit_scene
 from physim.fit.settings import make_space
 from physim.fit.uncertainty import Estimate, Uncertainty
@@ -22,6 +22,7 @@ from physim.scene.build import build
 from physim.scene.build_video import picture_observations
 from physim.scene.film import Played, make_films
 from physim.scene.loader import load_scene
+from physim.trees import from_bytes, to_bytes
 from physim.view.comparison import write_comparisons
 from physim.view.film_panels import Panels
 
@@ -117,6 +118,7 @@ def test_frames_held_out_are_told_apart(folder: Path) -> None:
     assert alone.held.tolist() == [t >= 0.15 for t in TIMES]
     score = film_score(alone)
     assert score is not None
+    assert FilmScore(**from_bytes(to_bytes(vars(score)))) == score  # as other ranks get it
     fitted, held = score.lines()
     assert "fitted frames (0 to 0.14 s): intersection over union 0.9" in fitted and "px" in fitted
     assert "held-out frames (0.16 to 0.2 s)" in held

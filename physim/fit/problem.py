@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,20 +73,6 @@ class Rejected(SimulationError):
     """A point that cannot be used: a parameter outside its bounds, or a result that is not finite."""
 
 
-class Recorded(NamedTuple):
-    """What one recording gives.
-
-    Attributes:
-        rows: robust residuals, (m,).
-        limits: see `Objective.limits`, (m,).
-        frames: times at which anything of it is fitted.
-    """
-
-    rows: Tensor
-    limits: Tensor
-    frames: int
-
-
 class Objective:
     """Residuals, Jacobian and gradient of a problem in the parameters that a stage frees.
 
@@ -144,7 +129,7 @@ class Objective:
             raws = [self.full(z) for z in points]
         tasks = [(i, recording) for i in range(len(raws)) for recording in self.recordings]
 
-        def run(task: tuple[int, str]) -> Recorded:
+        def run(task: tuple[int, str]) -> tuple[Tensor, Tensor, int]:
             with torch.no_grad():
                 return self._recorded(task[1], raws[task[0]])
 
@@ -159,8 +144,8 @@ class Objective:
                 if isinstance(part, SimulationError):
                     failed.append(part)
                 else:
-                    rows.append(part.rows)
-                    self._limits[recording], self._frames[recording] = part.limits, part.frames
+                    rows.append(part[0])
+                    self._limits[recording], self._frames[recording] = part[1], part[2]
             found.append(failed[0] if failed else torch.cat([*rows, self.problem.space.prior_residuals(raw)]))
         return found
 
@@ -209,14 +194,14 @@ class Objective:
         def run(recording: str) -> tuple[float, Tensor, int]:
             with torch.enable_grad():
                 leaf = z.detach().clone().requires_grad_()
-                found = self._recorded(recording, self.full(leaf))
-                loss = 0.5 * (found.rows**2).sum()
+                rows, _, frames = self._recorded(recording, self.full(leaf))
+                loss = 0.5 * (rows**2).sum()
                 try:
                     (gradient,) = torch.autograd.grad(loss, leaf)
                 except GradientError as error:
                     # A point without a gradient is no place to step from, and no reason to end the whole fit.
                     raise Rejected(f"the gradient fails: {error}") from None
-            return float(loss.detach()), gradient, found.frames
+            return float(loss.detach()), gradient, frames
 
         results = parallel(lambda r: caught(run, r), self.recordings, self.threads, self.ranks)
         parts = []
@@ -279,8 +264,8 @@ class Objective:
             columns.append((plus - minus) / (high - low))
         return torch.stack(columns, dim=1)
 
-    def _recorded(self, recording: str, raw: Tensor) -> Recorded:
-        """What the fitted part of one recording gives."""
+    def _recorded(self, recording: str, raw: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Robust residuals of one recording and their `limits`, (m,) each, and the times at which any is fitted."""
         comparisons = self.problem.predict(recording, raw, end=self.stage.end)
         comparisons = [c.within(self.stage.begin, self.stage.end) for c in comparisons]
         parts = [c.objective() for c in comparisons]
@@ -289,9 +274,9 @@ class Objective:
             raise Rejected(f"recording '{recording}' gives residuals that are not finite at these parameters.")
         limits = [torch.full_like(p.detach(), c.limit) for p, c in zip(parts, comparisons, strict=True)]
         frames = max((int((c.fitted & c.valid).any(1).sum()) for c in comparisons), default=0)
-        return Recorded(rows, torch.cat(limits), frames)
+        return rows, torch.cat(limits), frames
 
     def _all(self, z: Tensor) -> Tensor:
         raw = self.full(z)
-        parts = [self._recorded(r, raw).rows for r in self.recordings]
+        parts = [self._recorded(r, raw)[0] for r in self.recordings]
         return torch.cat([*parts, self.problem.space.prior_residuals(raw)])

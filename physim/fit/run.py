@@ -138,13 +138,14 @@ def _fit(
         )
         films: list[Film] = []
 
-        def seen() -> tuple[tuple[FilmScore, ...], tuple[str, ...]]:
+        def seen() -> tuple[list[dict[str, Any]], tuple[str, ...]]:
             found, scores, told = fitted_films(problem.for_stage(stages[-1]), stages, result.raw)
             films.extend(found)
-            return scores, told
+            return [vars(s) for s in scores], told
 
         scores, told = ranks.from_first(seen)
-        result = replace(result, films=scores, notes=(*result.notes, *told))
+        films_scored = tuple(FilmScore(**s) for s in scores)
+        result = replace(result, films=films_scored, notes=(*result.notes, *told))
     result = result.finished(folder, time.perf_counter() - began)
     if folder is not None:
         ranks.from_first(lambda: write_results(scene, problem, result, folder, draw, films))
