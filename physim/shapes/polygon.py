@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from physim.errors import InputError
-from physim.shapes.shape import Array, Shape, as_length
+from physim.shapes.rings import ring_area, rings_distance
+from physim.shapes.shape import Array, Shape, as_length, extruded_distance
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,7 @@ class Polygon(Shape):
     @property
     def area(self) -> float:
         """Area by the shoelace formula [m^2]."""
-        x, y = np.asarray(self.corners).T
-        x, y = x - x[0], y - y[0]
-        return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+        return abs(ring_area(np.asarray(self.corners)))
 
     @property
     def volume(self) -> float:
@@ -67,25 +66,8 @@ class Polygon(Shape):
 
     def local_distance(self, points: Array, dim: int) -> Array:
         """Exact distance to the polygon, or to its extrusion with `dim=3` [m], (n,)."""
-        flat = self._planar_distance(points[:, :2])
-        if dim == 2:
-            return flat
-        excess = np.column_stack([flat, np.abs(points[:, 2]) - 0.5 * self.depth])
-        return np.linalg.norm(np.maximum(excess, 0.0), axis=1) + np.minimum(excess.max(axis=1), 0.0)
-
-    def _planar_distance(self, points: Array) -> Array:
-        """Distance to the nearest edge, with the sign from the parity of crossings of a ray along +x."""
-        corners = np.asarray(self.corners)
-        nearest = np.full(len(points), np.inf)
-        inside = np.zeros(len(points), dtype=bool)
-        for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-            edge, arm = end - start, points - start
-            along = np.clip(arm @ edge / (edge @ edge), 0.0, 1.0)
-            nearest = np.minimum(nearest, np.linalg.norm(arm - along[:, None] * edge, axis=1))
-            spans = (start[1] > points[:, 1]) != (end[1] > points[:, 1])
-            rise = edge[1] if edge[1] != 0.0 else 1.0
-            inside ^= spans & (arm[:, 0] < arm[:, 1] / rise * edge[0])
-        return np.where(inside, -nearest, nearest)
+        flat = rings_distance(points[:, :2], [np.asarray(self.corners)])
+        return flat if dim == 2 else extruded_distance(flat, points[:, 2], self.depth)
 
 
 def _first_crossing(corners: Array) -> tuple[int, int] | None:

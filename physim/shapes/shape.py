@@ -138,3 +138,9 @@ def require_planar(name: str, rotation: Array) -> None:
     """Raise `InputError` if a frame turns the z axis, so that the xy section is not the local one."""
     if not np.allclose(rotation[:, 2], (0.0, 0.0, 1.0), atol=1e-9):
         raise InputError(f"{name}: in plane strain a shape may be turned about the z axis only.")
+
+
+def extruded_distance(flat: Array, z: Array, thickness: float) -> Array:
+    """Signed distance to an extrusion [m], (n,), from that to its section, (n,), and heights from its middle, (n,)."""
+    excess = np.column_stack([flat, np.abs(z) - 0.5 * thickness])
+    return np.linalg.norm(np.maximum(excess, 0.0), axis=1) + np.minimum(excess.max(axis=1), 0.0)
