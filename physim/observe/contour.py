@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from physim.errors import InputError
 from physim.observe.masks import FULL, Coverage
-from physim.shapes.rings import ring_area, ring_center
+from physim.shapes.rings import ring_area, ring_center, rings_distance
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -62,7 +63,7 @@ def pieces(mask: Coverage) -> list[Piece]:
     lines = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5 * FULL, 2.0 * FULL)
     found = []
     for points, offsets in zip(*lines, strict=True):
-        rings = [_simplified(points[a : b - 1] - 1.0) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]  # type: ignore[arg-type]
+        rings = [_simplified(points[a : b - 1] - 1.0) for a, b in pairwise(offsets)]  # type: ignore[arg-type]
         whole = abs(ring_area(rings[0]))
         holes = [r for r in rings[1:] if abs(ring_area(r)) > max(_SPECK, _PINHOLE * whole)]
         if whole > _SPECK:
@@ -82,8 +83,6 @@ def piece_of(mask: Coverage, at: tuple[float, float] | None = None) -> Piece:
     Raises:
         InputError: the mask is empty.
     """
-    from physim.shapes.rings import rings_distance
-
     found = pieces(mask)
     if not found:
         raise InputError("its mask is empty.")

@@ -1,8 +1,8 @@
 """The visual hull: what lies inside the outlines of all cameras at once.
 
 Each outline and its camera make a cone in which the body lies. Its signed distance is that of the outline in the
-picture, interpolated, in metres at a point's depth; the hull's is the largest over the cones. A body that curves inwards,
-and what no camera sees from the side, fills up, so the hull is never smaller than the body.
+picture, interpolated, in metres at a point's depth; the hull's is the largest over the cones. Where a body curves
+inwards, and where no camera sees its edge, the hull is larger than the body; it is never smaller.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALIKE = 15.0
 # Nodes of the grid unless a spacing is given, and at most.
 _NODES, _MOST = 5e5, 3e7
 # Nodes around the hull; lattice points along the longer side of an outline's box; pixels around that box.
-_MARGIN, _LATTICE, _AROUND = 2, 240, 3.0
+_MARGIN, _LATTICE, _AROUND = 2, 160, 3.0
 # Farther than this, in lengths of the outlines' largest, a hull does not end.
 _FAR = 50.0
 # Points of an outline whose lines of sight are followed, and steps along each, to see whether they meet the hull.

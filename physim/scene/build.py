@@ -49,7 +49,7 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) ->
         raise scene.error(("solver",), "`solver: none` has nothing to simulate; use `physim fit`")
     dtype = DTYPES[precision or spec.precision]
     findings = Findings(scene.document)
-    bodies = make_bodies(spec, findings)
+    bodies = make_bodies(scene, findings)
     findings.stop_if_any()
     grid = make_grid(spec, findings) if spec.solver == "mpm" else solid_grid(spec, bodies, findings)
     findings.stop_if_any()

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from physim.errors import InputError
+from physim.scene.build_seen import seen_shape
 from physim.scene.build_space import domain, make_shape
+from physim.scene.cameras import read_cameras
 from physim.scene.fields import padded
-from physim.scene.problems import Findings
+from physim.scene.loader import Scene
+from physim.scene.problems import Findings, SceneError
 from physim.scene.spec import ScenePart
-from physim.scene.spec_space import BodyPart
+from physim.scene.spec_space import BodyPart, HullPart, OutlinePart
 from physim.shapes import Shape, sample
 from physim.shapes.sampling import ParticleSet
 
@@ -38,6 +41,7 @@ class BodyParticles:
         v: velocities [m/s], (n, 3).
         vol0: volumes [m^3], (n,).
         spacing: mean distance between neighbours [m].
+        told: how its shape was found, in words, where it was not typed in.
     """
 
     name: str
@@ -47,18 +51,31 @@ class BodyParticles:
     v: Array
     vol0: Array
     spacing: float
+    told: str = ""
 
 
-def make_bodies(spec: ScenePart, findings: Findings) -> list[BodyParticles]:
+def make_bodies(scene: Scene, findings: Findings) -> list[BodyParticles]:
     """Fill every body with particles; problems are noted with their place in the file."""
+    spec = scene.spec
     found = []
+    seen = any(isinstance(b.shape.shape_part, (OutlinePart, HullPart)) for b in spec.bodies.values())
+    cameras = read_cameras(spec, findings) if seen else {}
     for name, part in spec.bodies.items():
-        path = ("bodies", name, "shape")
+        path, told = ("bodies", name, "shape"), ""
         with warnings.catch_warnings(record=True) as remarks:
             warnings.simplefilter("always")
             try:
-                shape = make_shape(part.shape)
+                given = part.shape.shape_part
+                if isinstance(given, (OutlinePart, HullPart)):
+                    made = seen_shape(given, scene, cameras)
+                    shape, told = made.shape, made.told
+                    for doubt in made.doubts:
+                        warnings.warn(doubt, UserWarning, stacklevel=1)
+                else:
+                    shape = make_shape(part.shape)
                 particles = _fill(shape, part, spec)
+            except SceneError:
+                raise
             except InputError as error:
                 # What was odd about a mesh, its size above all, is often why it cannot be filled.
                 findings.add(path, " ".join([*(str(r.message) for r in remarks), str(error)]))
@@ -69,7 +86,7 @@ def make_bodies(spec: ScenePart, findings: Findings) -> list[BodyParticles]:
         if part.spin is not None:
             centre = particles.vol0 @ particles.x / particles.vol0.sum()
             v = v + np.cross(padded(part.spin), particles.x - centre)
-        body = BodyParticles(name, part.material, shape, particles.x, v, particles.vol0, particles.spacing)
+        body = BodyParticles(name, part.material, shape, particles.x, v, particles.vol0, particles.spacing, told)
         if spec.solver == "mpm":
             _inside(spec, body, findings)
             _dense(spec, body, findings)

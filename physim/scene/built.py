@@ -56,6 +56,17 @@ class Built:
         found = next(b for b in self.model.bodies if b.name == body)
         return torch.arange(found.start, found.stop)
 
+    def _seen(self, body: BodyParticles) -> str:
+        """Size and mass of a body whose shape was read off pictures."""
+        low, high = body.shape.bounds
+        size = " x ".join(f"{1e3 * s:.3g}" for s in (high - low)[: self.scene.spec.dim])
+        volume = float(body.vol0.sum())
+        mass = volume * float(self.scene.materials[body.material].density or 0.0)
+        amount = f"{1e6 * volume:.4g} cm^3, {mass:.4g} kg"
+        if self.scene.spec.dim == 2:
+            amount = f"{1e4 * volume:.4g} cm^2, {mass:.4g} kg per metre of depth"
+        return f"shape      {body.name}: {body.told}; {size} mm, {amount}"
+
     def summary(self) -> list[str]:
         """What a user wants to know before a run."""
         spec, grid = self.scene.spec, self.model.grid
@@ -64,6 +75,7 @@ class Built:
         return [
             f"{self.scene.name}: sound; {spec.title}",
             f"particles  {len(self.x0)} ({counts})",
+            *(self._seen(b) for b in self.bodies if b.told),
             f"grid       {' x '.join(map(str, grid.shape))} nodes of {grid.dx:g} m",
             f"time       {self.steps} substeps of {self.dt:.4g} s (stable limit {limit:.4g} s), "
             f"{self.steps // self.every} frames",

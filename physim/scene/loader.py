@@ -16,6 +16,7 @@ from physim.scene.overrides import apply, apply_data, apply_text
 from physim.scene.paths import find_scene
 from physim.scene.problems import Findings, Problem, SceneError, translate
 from physim.scene.references import check_references
+from physim.scene.references_seen import check_seen_shapes
 from physim.scene.spec import ScenePart
 from physim.scene.suspicions import note_suspicions
 from physim.scene.tables import Table, read_table
@@ -109,6 +110,7 @@ def load_scene(
     found = {name: read_table(name, part, findings) for name, part in spec.data.items()}
     tables = {name: table for name, table in found.items() if table is not None}
     spec = check_references(spec, materials, tables, findings)
+    check_seen_shapes(spec, findings)
     if spec.cameras:
         from physim.scene.cameras import read_cameras
 

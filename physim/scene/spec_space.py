@@ -117,6 +117,44 @@ class MeshPart(Part):
     rotation: Rotation | None = None
 
 
+class OutlinePart(Part):
+    """The outline in the first picture of a video, as a slab (`thickness`) or turned about an axis (`revolve`).
+
+    `at` is a point as far away as the middle of the body, which a camera with perspective needs; of several things in
+    the picture the one at that point is taken, and else the largest. `along` is the direction of the thickness, the
+    line of sight unless given. In 2D the body is the outline in the xy plane.
+    """
+
+    video: str
+    thickness: PositiveLength | None = None
+    revolve: Literal["x", "y", "z"] | Direction | None = None
+    at: Point | None = None
+    along: Direction | None = None
+
+    @model_validator(mode="after")
+    def _solid(self) -> OutlinePart:
+        if self.revolve is not None and (self.thickness is not None or self.along is not None):
+            raise fail("give either a `thickness` (and `along`), for a slab, or `revolve`, for a body of revolution")
+        for name in ("revolve", "along"):
+            given = getattr(self, name)
+            if isinstance(given, tuple) and not any(given):
+                raise fail(f"`{name}` has length zero; give a direction such as [0, 1, 0]")
+        return self
+
+
+class HullPart(Part):
+    """What lies inside the outlines in the first pictures of several videos at once.
+
+    `thickness` bounds the direction that no camera sees, half of it to each side of `at`; `resolution` is the spacing
+    of the grid.
+    """
+
+    videos: Annotated[tuple[str, ...], Field(min_length=1)]
+    thickness: PositiveLength | None = None
+    at: Point | None = None
+    resolution: PositiveLength | None = None
+
+
 class PlanePart(Part):
     """The half space behind a plane; `normal` points out of the solid."""
 
@@ -147,7 +185,7 @@ class _OneShape(Part):
         return getattr(self, self.kind)
 
 
-SHAPES = ("box", "sphere", "cylinder", "polygon", "mesh", "plane")
+SHAPES = ("box", "sphere", "cylinder", "polygon", "mesh", "outline", "hull", "plane")
 
 
 class ShapePart(_OneShape):
@@ -158,6 +196,8 @@ class ShapePart(_OneShape):
     cylinder: CylinderPart | None = None
     polygon: PolygonPart | None = None
     mesh: MeshPart | None = None
+    outline: OutlinePart | None = None
+    hull: HullPart | None = None
 
 
 class RegionPart(_OneShape):
