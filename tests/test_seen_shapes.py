@@ -10,19 +10,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from shape_views import ball, drawn, view
+from video_clips import texture, write_clip
 
 from physim.errors import InputError
 from physim.observe.camera import PixelCamera
 from physim.observe.contour import cut_off, piece_of, pieces
+from physim.observe.gauge import Snapshot
 from physim.observe.hull import Cone, prior, visual_hull
 from physim.observe.outlined import View, slab, turned
-from physim.observe.gauge import Snapshot
 from physim.scene.build import build
 from physim.scene.build_video import picture_observations
 from physim.scene.loader import load_scene
 from physim.scene.problems import SceneError
+from physim.scene.video_starter import write_video_starter
 from physim.shapes import Outline, Revolved, sample
+from tools.bench.drawn import ball, drawn, egg, egg_volume, view
 
 RADIUS = 0.05
 # In the middle between lattice points of pixels and of voxels nothing must depend on where the body is.
@@ -148,7 +150,7 @@ def test_cameras_that_contradict_each_other(balls: dict[str, View]):
     corner.append(Cone("top", view(parallel("top"), ball(0.02, (-0.015, 0, 0.035)))))
     with pytest.raises(InputError, match=r"each outline alone leaves: 'front' .* m\^3, 'side' .* m\^3, 'top'"):
         visual_hull(corner)
-    shifted = Cone("side", view(parallel("side"), ball(RADIUS, CENTER + [0, 0.02, 0])))
+    shifted = Cone("side", view(parallel("side"), ball(RADIUS, CENTER + np.array([0, 0.02, 0]))))
     assert min(visual_hull([front, shifted], resolution=3e-3).filled) < 0.9
 
 
@@ -174,14 +176,7 @@ observe:
 """
 
 
-def egg(center: np.ndarray) -> np.ndarray:
-    """Points on an egg, 8 cm wide and 10 cm high, and narrower above [m]."""
-    x = ball(1.0)
-    return x * np.array([1, 0, 1]) * (0.04 - 0.008 * x[:, 1:2]) + np.array([0, 0.05, 0]) * x + center
-
-
-# Of the egg above: pi * integral of (1 - y^2) (0.04 - 0.008 y)^2 times 0.05 over y from -1 to 1.
-EGG = np.pi * 0.05 * (0.04**2 * 4 / 3 + 0.008**2 * 4 / 15)
+EGG = egg_volume()
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +185,7 @@ def filmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("front", "side"):
         (folder / name).mkdir()
         for i in range(3):
-            mask = drawn(parallel(name, 128), egg(CENTER - [0, 5e-4 * i * i, 0]))
+            mask = drawn(parallel(name, 128), egg(CENTER - np.array([0, 5e-4 * i * i, 0])))
             cv2.imwrite(str(folder / name / f"{i}.png"), np.dstack([np.full((*mask.shape, 3), 90, np.uint8), mask]))
     return folder
 
@@ -263,5 +258,28 @@ def test_what_is_odd_about_a_picture_is_told(filmed: Path, tmp_path: Path):
     shape = "outline: {video: clip, revolve: y}"
     with pytest.raises(SceneError, match=r"no mask in the first picture of 'clip', at 0 s.*`begin: 0.01 s`"):
         build(load(tmp_path, shape))
-    (cut,) = build(load(tmp_path, shape, **{"camera: front}": "camera: front, begin: 0.01}"})).warnings
+    cut, uneven = build(load(tmp_path, shape, **{"camera: front}": "camera: front, begin: 0.01}"})).warnings
     assert "reaches the left border of the first picture of 'clip', along" in cut
+    assert "left and right of the axis differ by 10 % of the radius" in uneven
+
+
+def test_a_first_scene_takes_the_outline_of_what_is_no_box_and_no_ball(tmp_path: Path):
+    pan = texture(224, 128, 3, (110, 115, 120), 10.0)
+    bell = np.array([[0.03, 0.0], [0.028, 0.02], [0.012, 0.05], [0.01, 0.06]])
+    rim = np.concatenate([bell, bell[::-1] * [-1, 1]])
+    frames, rng = [], np.random.default_rng(0)
+    for i in range(24):
+        mask = np.zeros((896, 512), dtype=np.uint8)
+        middle = np.array([64 + 0.6 * i, 70 + 6.0 * i]) * 4
+        cv2.fillPoly(mask, [np.round(middle + rim * [1, -1] / 1e-3 * 4).astype(np.int32)], 255)
+        cover = cv2.resize(mask, (128, 224), interpolation=cv2.INTER_AREA)[..., None] / 255.0
+        frame = cover * [205, 150, 60] + (1 - cover) * pan + rng.normal(size=(224, 128, 3))
+        frames.append(np.clip(frame, 0, 255).round().astype(np.uint8))
+    clip = write_clip(tmp_path / "bell.mp4", frames, fps=60)
+    begun = write_video_starter(clip)
+    assert "the body of revolution with its outline" in begun.lines[2], begun
+    scene = load_scene(tmp_path / "bell.yaml")
+    assert scene.spec.bodies["body"].shape.kind == "outline"
+    (body,) = build(scene).bodies
+    pixel = scene.spec.cameras["front"].side_view.scale
+    assert body.shape.volume == pytest.approx(Revolved(bell).volume * (pixel / 1e-3) ** 3, rel=0.06)

@@ -14,8 +14,8 @@ GRAVITY = 9.81
 
 # Size that an unknown body is taken to have [m].
 _SIZE = 0.1
-# Area over that of the rectangle around it which speaks for a circle; how far from square that rectangle may be.
-_ROUND, _SQUARE = (0.72, 0.84), 1.15
+# Intersection over union from which a box or a ball, or the left half for the right one, is taken for the body.
+_ALIKE = 0.93
 # A fall is one where a parabola misses no position by more than this [px], and is told to this share.
 _MISSED, _CERTAIN = 0.5, 0.04
 # Sizes of a body that a fall may tell [m]; others are slow motion, or no fall.
@@ -34,7 +34,8 @@ class Guess:
         box: left, top, right, bottom edge of the body at `begin` [px].
         swept: the same of all places that it visits [px].
         velocity: of its centre at `begin`, right and down [px/s].
-        round: whether it looks like a disk.
+        shape: "box", "sphere", "revolved" (neither, and alike on the left and the right) or "slab".
+        alike: intersection over union of the first mask with a box, with a disk, and with its own mirror image [-].
         metres_per_pixel: size of a pixel at the body [m].
         fallen: whether that size comes from a free fall.
         contact: time at which the motion first differs from its beginning [s].
@@ -45,7 +46,8 @@ class Guess:
     box: Box
     swept: Box
     velocity: tuple[float, float]
-    round: bool
+    shape: str
+    alike: tuple[float, float, float]
     metres_per_pixel: float
     fallen: bool
     contact: float
@@ -67,7 +69,7 @@ def guess_from(masks: Masks) -> Guess:
     centers = np.array([_center(masks.coverage[i]) for i in rows]) * np.array([x, y])
     left, top, right, bottom = (float(v) for v in boxes[0])
     width, height = right - left, bottom - top
-    fill = float(masks.coverage[rows[0]].sum()) / FULL * x * y / (width * height)
+    alike = _alike(masks.coverage[rows[0]])
     count, motion, error = _first_motion(times, centers)
     # A fall: down, with an acceleration known well, over a way that can be seen, and of a body of a sensible size.
     down = 2.0 * motion[2, 1]
@@ -81,7 +83,8 @@ def guess_from(masks: Masks) -> Guess:
         box=(left, top, right, bottom),
         swept=tuple(float(v) for v in swept),  # pyright: ignore[reportArgumentType]
         velocity=(float(motion[1, 0]), float(motion[1, 1])),
-        round=_ROUND[0] < fill < _ROUND[1] and 1.0 / _SQUARE < width / height < _SQUARE,
+        shape=_shape(alike, masks.coverage[rows[0]]),
+        alike=alike,
         metres_per_pixel=GRAVITY / down if fallen else _SIZE / max(width, height),
         fallen=bool(fallen),
         contact=float(times[count - 1]),
@@ -92,6 +95,31 @@ def _box(mask: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
     """Edges of what is covered, in pixels from the picture's upper left corner."""
     columns, lines = (np.flatnonzero((mask >= HALF).any(axis=a)) for a in (0, 1))
     return float(columns[0]), float(lines[0]), float(columns[-1] + 1), float(lines[-1] + 1)
+
+
+def _alike(mask: np.ndarray[Any, Any]) -> tuple[float, float, float]:
+    """Intersection over union of a mask with the box around it, a disk in that box, and its mirror image."""
+    left, top, right, bottom = _box(mask)
+    covered = mask / FULL
+    h, w = mask.shape
+    x, y = np.arange(w) + 0.5, np.arange(h)[:, None] + 0.5
+    box = ((x > left) & (x < right) & (y > top) & (y < bottom)).astype(np.float64)
+    away = np.hypot(x - 0.5 * (left + right), y - 0.5 * (top + bottom))
+    disk = np.clip(0.25 * (right - left + bottom - top) + 0.5 - away, 0.0, 1.0)
+    # Twice the centre, to a whole pixel: where column i of the mirror image comes from.
+    source = round(2.0 * _center(mask)[0] - 1.0) - np.arange(w)
+    mirror = np.where((source >= 0) & (source < w), covered[:, np.clip(source, 0, w - 1)], 0.0)
+    found = [float(np.minimum(covered, o).sum() / np.maximum(covered, o).sum()) for o in (box, disk, mirror)]
+    return found[0], found[1], found[2]
+
+
+def _shape(alike: tuple[float, float, float], mask: np.ndarray[Any, Any]) -> str:
+    """What the body is taken for."""
+    box, disk, mirror = alike
+    rim = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    if max(box, disk) >= _ALIKE or (rim >= HALF).any():  # what is cut off by the picture has no outline
+        return "sphere" if disk > box else "box"
+    return "revolved" if mirror >= _ALIKE else "slab"
 
 
 def _center(mask: np.ndarray[Any, Any]) -> tuple[float, float]:

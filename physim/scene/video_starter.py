@@ -19,6 +19,12 @@ from physim.scene.video_masks import find_masks
 _LARGEST, _FRAMES = 480, 150
 # Cells across the shortest side of the body, and most along a side of the region.
 _CELLS, _MOST = 8, 160
+_ARTICLES = {
+    "box": "a box",
+    "sphere": "a ball",
+    "revolved": "the body of revolution with its outline",
+    "slab": "a slab with its outline",
+}
 
 TEMPLATE = """\
 # Begun from {clip}: {frames} frames of {width} x {height}, {rate} per second.
@@ -68,7 +74,8 @@ materials:
 bodies:
   body:
     shape:
-      # (!) depth is not seen. Or mesh: {{file: body.stl, scale: 0.001}}
+      # (!) depth is not seen. {instead}
+      # or hull: {{videos: [clip, side]}} of two cameras, or mesh: {{file: body.stl, scale: 0.001}}
       {shape}
     material: body
     velocity: [{velocity}]      # at the beginning, from the first frames
@@ -134,10 +141,11 @@ def write_video_starter(clip: Path, out: Path | None = None, *, fps: float | Non
         )
     video = open_video(clip, fps=fps)
     video = open_video(clip, fps=fps, every=math.ceil(len(video) / _FRAMES), largest=_LARGEST)
-    warnings: tuple[str, ...] = ()
+    warnings, shape_words = (), ()
     try:
         found = find_masks(video)
         guess, how = guess_from(found.masks), found.how
+        shape_words = (_shape_words(guess),)
         if found.doubts:
             warnings = (f"masks of {len(found.doubts)} of {len(video)} frames look wrong; see `physim mask {clip}`.",)
     except InputError as error:
@@ -151,6 +159,7 @@ def write_video_starter(clip: Path, out: Path | None = None, *, fps: float | Non
         (
             f"{video.name}: {len(video.source.times)} frames of {seen[0]} x {seen[1]}, body: {how}",
             f"a pixel is {1e3 * guess.metres_per_pixel:.3g} mm ({scale}); the body {width:.3g} x {height:.3g} mm",
+            *shape_words,
             f"wrote {scene}; fill in the lines marked with (!), then `physim check scene {scene}`",
         ),
         warnings,
@@ -164,7 +173,16 @@ def _blank(video: Video) -> Guess:
     pixel = 0.1 / max(w / 3, h / 3)
     begin, end = float(video.times[0]), float(video.times[-1])
     return Guess(
-        begin, end, box, (w / 3, h / 3, 2 * w / 3, float(h)), (0.0, 0.0), False, pixel, False, (begin + end) / 2
+        begin,
+        end,
+        box,
+        (w / 3, h / 3, 2 * w / 3, float(h)),
+        (0.0, 0.0),
+        "box",
+        (1.0, 0.0, 1.0),
+        pixel,
+        False,
+        (begin + end) / 2,
     )
 
 
@@ -178,9 +196,14 @@ def _filled(scene: Path, clip: Path, video: Video, guess: Guess, fps: float | No
     high = [guess.swept[2] * pixel + width, (h - guess.swept[1]) * pixel + 0.5 * height, width]
     dx = _rounded(max(min(width, height) / _CELLS, max(b - a for a, b in zip(low, high, strict=True)) / _MOST))
     cells = [math.ceil((b - a) / dx) for a, b in zip(low, high, strict=True)]
-    shape = f"box: {{center: [{_mm(x)}, {_mm(y)}, 0], size: [{_mm(width)}, {_mm(height)}, {_mm(width)}]}}"
-    if guess.round:
-        shape = f"sphere: {{center: [{_mm(x)}, {_mm(y)}, 0], radius: {_mm(0.25 * (width + height))}}}"
+    shapes = {
+        "box": f"box: {{center: [{_mm(x)}, {_mm(y)}, 0], size: [{_mm(width)}, {_mm(height)}, {_mm(width)}]}}",
+        "sphere": f"sphere: {{center: [{_mm(x)}, {_mm(y)}, 0], radius: {_mm(0.25 * (width + height))}}}",
+        "revolved": "outline: {video: clip, revolve: y}",
+        "slab": f"outline: {{video: clip, thickness: {_mm(min(width, height))}}}",
+    }
+    # Both ways of giving the outline a depth are offered, whatever was taken.
+    others = [text for name, text in shapes.items() if name != guess.shape and text.startswith("outline")]
     rate = (len(video.source.times) - 1) / float(video.source.times[-1]) if len(video.source.times) > 1 else 0.0
     # A whole number of frames, which reach beyond the last picture.
     frame = float(f"{min(1.0 / rate if rate else 1.0, max(guess.end - guess.begin, 1e-3)):.4g}")
@@ -208,7 +231,8 @@ def _filled(scene: Path, clip: Path, video: Video, guess: Guess, fps: float | No
         dx=_mm(dx),
         duration=f"{1e3 * count * frame:.10g} ms",
         frame=f"{1e3 * frame:.10g} ms",
-        shape=shape,
+        shape=shapes[guess.shape],
+        instead=f"Its outline in the first picture: {', or '.join(others)};",
         velocity=f"{guess.velocity[0] * pixel:.3g}, {-guess.velocity[1] * pixel:.3g}, 0",
         contact=f"{guess.contact - guess.begin:.4g} s",
     )
@@ -219,6 +243,14 @@ def _scale_words(guess: Guess) -> str:
     if guess.fallen:
         return f"from its fall, if that is in real time; the body has {size}"
     return f"the body's {size} are taken to be 100 mm"
+
+
+def _shape_words(guess: Guess) -> str:
+    box, disk, mirror = (f"{100 * share:.0f} %" for share in guess.alike)
+    return (
+        f"taken for {_ARTICLES[guess.shape]}: its first outline overlaps {box} with a box, {disk} with a disk, "
+        f"{mirror} with its mirror image"
+    )
 
 
 def _rounded(length: float) -> float:

@@ -12,8 +12,8 @@ from physim.errors import InputError
 from physim.shapes.field import DistanceField
 from physim.shapes.shape import Array, Shape
 
-# Points along each edge of a cell that the surface cuts, when its volume is counted.
-_FINE = 5
+# Parts along each edge of a cell that the surface cuts, when its volume is counted.
+_FINE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Tabulated(Shape):
 
     @cached_property
     def volume(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Volume inside [m^3]: whole cells, and those that the surface cuts point by point."""
+        """Volume inside [m^3]: whole cells, and those that the surface cuts part by part."""
         values, h = self.field.values, self.field.spacing
         corners = [values[_shifted(c)] for c in np.ndindex(2, 2, 2)]
         low, high = (functools.reduce(extreme, corners) for extreme in (np.minimum, np.maximum))
@@ -53,7 +53,9 @@ class Tabulated(Shape):
         weights = np.stack([1.0 - share, share])
         cells = np.stack([c[cut] for c in corners]).reshape(2, 2, 2, -1)
         fine = np.einsum("abcn,ai,bj,ck->ijkn", cells, weights, weights, weights, optimize=True)
-        return float((high < 0.0).sum() + (fine < 0.0).mean(axis=(0, 1, 2)).sum()) * h**3
+        # Signs alone would round a face along the grid to whole parts of a cell.
+        filled = np.clip(0.5 - fine * (_FINE / h), 0.0, 1.0).mean(axis=(0, 1, 2))
+        return float((high < 0.0).sum() + filled.sum()) * h**3
 
     @property
     def area(self) -> float:
