@@ -16,8 +16,9 @@ from physim.observe.reduce import reduce_colour
 from physim.observe.splat import Splatter
 from physim.scene.built import Built
 from physim.scene.video_file import fitted
+from physim.scene.video_part import COVERED, film_of, masks_of
 from physim.scene.video_source import read_picture
-from physim.scene.video_views import COVERED, View, delay_of, film_of, masks_of, spacings
+from physim.scene.video_views import View, delay_of, spacings
 
 LEAST = 0.02
 """Noise of a colour that is not gone below [-]: what the spacing of particles leaves of a texture."""

@@ -31,19 +31,8 @@ from physim.scene.depth_file import read_depth
 from physim.scene.document import display
 from physim.scene.spec import ScenePart
 from physim.scene.track_file import read_tracks
-from physim.scene.video_views import (
-    COVERED,
-    SURE,
-    View,
-    blamed,
-    check_seen,
-    delay_of,
-    film_of,
-    masks_of,
-    scene_times,
-    spacings,
-    view_of,
-)  # fmt: skip
+from physim.scene.video_part import COVERED, blamed, film_of, masks_of, scene_times
+from physim.scene.video_views import SURE, View, check_seen, delay_of, spacings, view_of
 
 EDGE, POINT, SURFACE = 0.08, 0.5, 0.5
 """Noise unless given: of a pixel's coverage; of a tracked point [px]; of a depth or a cloud, in particle spacings."""

@@ -20,7 +20,7 @@ from physim.scene.build_video import sight
 from physim.scene.built import Built
 from physim.scene.spec_video import ImageTracksPart
 from physim.scene.video_file import Video
-from physim.scene.video_views import film_of, masks_of, scene_times
+from physim.scene.video_part import film_of, masks_of, scene_times
 
 Array = np.ndarray[Any, Any]
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physim.errors import InputError
 from physim.observe.camera import PixelCamera
 from physim.observe.reduce import Size
 from physim.scene.built import Built
+from physim.scene.document import Key
 from physim.scene.loader import Scene
-from physim.scene.problems import Problem, SceneError
-from physim.scene.video_part import COVERED, blamed, film_of, masks_of, scene_times
+from physim.scene.problems import Problem
+from physim.scene.video_part import COVERED, blamed, masks_of, scene_times
 
 MARGIN = 0.25
 """Free share on each side of where the body moves, in a reduced picture."""
