@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,13 +22,21 @@ from physim.laws.neural.flat import put_weights, split_weights
 from physim.observe.observer import reader, split
 from physim.observe.record import Comparison, Observation
 from physim.scene.build import build, time_steps
+from physim.scene.build_bodies import make_bodies
 from physim.scene.build_observe import make_gauges, make_observations, see
 from physim.scene.build_video import picture_observations
 from physim.scene.built import Built
+from physim.scene.fields import padded
 from physim.scene.film import Played
 from physim.scene.loader import Scene
 from physim.scene.parameters import AXES
+from physim.scene.placement import Placement
+from physim.scene.pose import rested
+from physim.scene.problems import Findings, SceneError
+from physim.scene.shape_numbers import settings
+from physim.scene.spec_space import PlacementPart
 from physim.sim.rollout import rollout
+from physim.solvers.solid.newton import Statics
 
 BUILDING = threading.Lock()
 """Kernels are compiled by one thread at a time."""
@@ -54,6 +63,10 @@ class Rig:
         self.scene, self.space, self.label, self.device = scene, space, label, device
         self.rebuilt = [n for n in space.names if is_rebuilt(n)]
         self._built: Built | None = None
+        self._counts: dict[str, tuple[int, ...]] | None = None
+        self._statics: Statics | None = None
+        self._shape: Tensor | None = None
+        self._moved: dict[str, float] | None = None
         self._at: tuple[float, ...] | None = None
 
     def run(self, raw: Tensor, *, end: float | None = None) -> list[Comparison]:
@@ -72,9 +85,10 @@ class Rig:
         gauges = [o.gauge for o in observed]
         delays = [self._delay(o, values) for o in observed]
         last = max((self._end(o, d) for o, d in zip(observed, delays, strict=True)), default=0.0)
-        state = self._start(built, leaves)
-        dt, every, frames = self._steps(built, last, longer=any(self._fits_delay(o) for o in observed))
         with _gravity(built, leaves):
+            built = self._hung(built)
+            state = self._start(built, leaves)
+            dt, every, frames = self._steps(built, last, longer=any(self._fits_delay(o) for o in observed))
             trajectory = rollout(
                 built.solver, state, dt=dt, steps=frames * every, every=every, save=reader(gauges, see(built))
             )
@@ -104,12 +118,13 @@ class Rig:
         built = self._build(values)
         self._set_materials(built, values)
         self._set_weights(built, raw)
-        state = self._start(built, values)
-        dt, every, frames = self._steps(built, float("inf"))
-        delayed = [self._end(o, self._delay(o, values)) for o in self._pictured if self._fits_delay(o)]
-        if delayed:
-            frames = max(frames, self._steps(built, max(delayed), longer=True)[2])
         with _gravity(built, values):
+            built = self._hung(built)
+            state = self._start(built, values)
+            dt, every, frames = self._steps(built, float("inf"))
+            delayed = [self._end(o, self._delay(o, values)) for o in self._pictured if self._fits_delay(o)]
+            if delayed:
+                frames = max(frames, self._steps(built, max(delayed), longer=True)[2])
             rollout(built.solver, state, dt=dt, steps=frames * every, every=every, save=lambda s: keep(built, s))
         return built
 
@@ -131,13 +146,62 @@ class Rig:
     def _build(self, values: dict[str, Tensor]) -> Built:
         wanted = tuple(float(values[n]) for n in self.rebuilt)
         if self._built is None or wanted != self._at:
-            overrides = [f"{n}={v!r}" for n, v in zip(self.rebuilt, wanted, strict=True)]
+            numbers = dict(zip(self.rebuilt, wanted, strict=True))
             with BUILDING:
-                self._built = build(self.scene.changed(overrides) if overrides else self.scene, device=self.device)
-                self._gauges = make_gauges(self._built)
-                self._pictured = picture_observations(self._built)
-            self._at = wanted
+                overrides = settings(self.scene.spec, numbers, self._lattices(numbers))
+                try:
+                    changed = self.scene.changed(overrides) if overrides else self.scene
+                    self._built = build(changed, device=self.device, hang=False)
+                    self._gauges = make_gauges(self._built)
+                    self._pictured = picture_observations(self._built)
+                except SceneError as error:
+                    if self._at is None:
+                        raise
+                    # A place that is no good is a step that is not taken; the next one builds anew.
+                    self._at = ()
+                    raise Rejected(str(error)) from None
+            self._at, self._statics, self._moved = wanted, None, None
+        return self._placed(self._built, values)
+
+    def _placed(self, built: Built, values: dict[str, Tensor]) -> Built:
+        """With the cameras and the gravity of a fitted placement."""
+        moved = {n: float(v) for n, v in values.items() if n.startswith("placement.")}
+        if not moved or moved == self._moved:
+            return built
+        part = built.scene.spec.placement or PlacementPart()
+        parts = {k: list(padded(getattr(part, k))) for k in ("translation", "rotation", "about")}
+        for name, value in moved.items():
+            _, key, axis = name.split(".")
+            parts[key][AXES[axis]] = value
+        placement = Placement.of(part.model_copy(update={k: tuple(v) for k, v in parts.items()}))
+        cameras = {n: placement.camera(built.placement.undone(c)) for n, c in built.cameras.items()}
+        self._built = dataclasses.replace(built, placement=placement, cameras=cameras)
+        world = torch.tensor(padded(built.scene.spec.gravity), dtype=torch.float64)
+        built.model.gravity = placement.acceleration(world).to(built.model.gravity)
+        with BUILDING:
+            self._pictured = picture_observations(self._built)
+        self._moved = moved
         return self._built
+
+    def _lattices(self, numbers: dict[str, float]) -> dict[str, tuple[int, ...]]:
+        """Points of each body's lattice along its axes in the scene as written; they stay when its shape is fitted."""
+        if not any(".shape." in name for name in numbers):
+            return {}
+        if self._counts is None:
+            self._counts = {b.name: b.counts for b in make_bodies(self.scene, Findings(self.scene.document))}
+        return self._counts
+
+    def _hung(self, built: Built) -> Built:
+        """At rest in the static shape of the present materials and gravity, if the scene begins so."""
+        pose = self.scene.spec.pose
+        if pose is None or not pose.static:
+            return built
+        start = self._shape
+        if start is not None and start.shape != built.state.u.shape:
+            start = None
+        built, self._statics = rested(built, self._statics, built.state.u if start is None else start)
+        self._shape = built.state.u.detach()
+        return built
 
     def _set_materials(self, built: Built, values: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Set material values; pairs of a material's raw parameter and the tensor it must equal."""
@@ -246,6 +310,8 @@ class Rig:
             last: infinite for the whole duration.
             longer: go on beyond the scene's duration where `last` does.
         """
+        if last <= 0.0 and not longer:
+            return built.dt, built.every, 0
         v0 = built.v0
         dt, every, frames = time_steps(built.scene, built.solver, built.state, v0)
         time = built.scene.spec.time
@@ -265,7 +331,15 @@ def is_rebuilt(name: str) -> bool:
         return rest[-1] == "density"
     if section == "bodies":
         return rest[1] != "velocity"
-    return not (section == "gravity" or (section in ("observe", "videos") and rest[-1] == "delay"))
+    return not (section in ("gravity", "placement") or (section in ("observe", "videos") and rest[-1] == "delay"))
+
+
+def has_gradient(scene: Scene, name: str) -> bool:
+    """Whether a run gives the derivative by a quantity: not where the scene is built again, or the start is static."""
+    pose = scene.spec.pose
+    if pose is not None and pose.static and name.split(".")[0] in ("materials", "gravity"):
+        return False
+    return not is_rebuilt(name) and not name.startswith("placement.")
 
 
 def material_of(built: Built, name: str) -> Material | None:
@@ -282,7 +356,9 @@ def _gravity(built: Built, values: dict[str, Tensor]) -> Iterator[None]:
     before = built.model.gravity
     parts = {AXES[n.split(".")[1]]: v for n, v in values.items() if n.startswith("gravity.")}
     if parts:
-        built.model.gravity = torch.stack([parts.get(a, before[a]).to(before) for a in range(3)])
+        known = torch.tensor(padded(built.scene.spec.gravity)).to(before)
+        world = torch.stack([parts.get(a, known[a]).to(before) for a in range(3)])
+        built.model.gravity = built.placement.acceleration(world)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physim.errors import FitError
 from physim.fit.problem import Problem
-from physim.fit.rig import Rig, is_rebuilt
+from physim.fit.rig import Rig, has_gradient
 from physim.fit.space import Space
 from physim.fit.stage import Stage
 from physim.observe.record import Comparison
@@ -66,7 +66,9 @@ class SceneProblem(Problem):
         self.held_recordings = tuple(n for n, role in roles.items() if role == "holdout")
         if not self.recordings:
             raise FitError(f"{scene.name}: every recording is held out; at least one must have `role: fit`.")
-        self.without_gradient = tuple(n for n in space.names if is_rebuilt(n))
+        self.without_gradient = tuple(n for n in space.names if not has_gradient(scene, n))
+        if space.blocks and scene.spec.pose is not None and scene.spec.pose.static:
+            raise FitError(f"{scene.name}: weights of learned laws cannot be fitted with `pose: static`.")
         self._scenes = {n: scene.changed(recording=n) if n else scene for n in roles}
         self._idle: dict[str, list[Rig]] = {n: [] for n in roles}
         self._lock = threading.Lock()

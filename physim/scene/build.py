@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from physim.errors import InputError, StabilityError
+from physim.errors import InputError, SimulationError, StabilityError
 from physim.laws.stability import reach_share
 from physim.scene.build_bodies import BodyParticles, make_bodies
 from physim.scene.build_observe import make_gauges
@@ -20,7 +20,8 @@ from physim.scene.cameras import make_cameras
 from physim.scene.fields import padded
 from physim.scene.loader import Scene
 from physim.scene.materials import make_material
-from physim.scene.pose import posed
+from physim.scene.placement import Placement
+from physim.scene.pose import posed, rested
 from physim.scene.problems import Findings
 from physim.scene.views import note_views
 from physim.sim.model import Body, Collider, Grid, Model
@@ -32,13 +33,14 @@ DTYPES = {"single": torch.float32, "double": torch.float64}
 COURANT = 0.5
 
 
-def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) -> Built:
+def build(scene: Scene, *, device: str = "cpu", precision: str | None = None, hang: bool = True) -> Built:
     """Make the model, the solver and the first state of a scene.
 
     Args:
         scene: a loaded scene whose solver is `mpm` or `solid`.
         device: where tensors live.
         precision: `single` or `double`; the scene's own unless given.
+        hang: give a scene with `pose: static` its static shape; without, it begins undeformed.
 
     Raises:
         SceneError: bodies outside the grid or inside each other, an unusable mesh or wall.
@@ -64,11 +66,21 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None) ->
         raise scene.error(("bodies",), str(error)) from None
     state = solver.initial_state()
     dt, every, frames = time_steps(scene, solver, state, v0)
-    cameras = make_cameras(scene)
+    placement = Placement.of(spec.placement)
+    cameras = {name: placement.camera(c) for name, c in make_cameras(scene).items()}
     note_views(cameras, x0, findings)
     told = tuple(findings.warnings)
-    built = Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, cameras, told)
-    return built if spec.pose is None else posed(built, make_gauges(built)[spec.pose.observe])
+    built = Built(scene, model, solver, state, dt, frames * every, every, tuple(bodies), x0, cameras, told, placement)
+    if spec.pose is None or (spec.pose.static and not hang):
+        return built
+    return _rested(built) if spec.pose.observe is None else posed(built, make_gauges(built)[spec.pose.observe])
+
+
+def _rested(built: Built) -> Built:
+    try:
+        return rested(built)[0]
+    except SimulationError as error:
+        raise built.scene.error(("pose",), str(error)) from None
 
 
 def make_model(scene: Scene, grid: Grid, bodies: Sequence[BodyParticles], dtype: torch.dtype) -> Model:
@@ -87,7 +99,7 @@ def make_model(scene: Scene, grid: Grid, bodies: Sequence[BodyParticles], dtype:
             vol0,
             [make_material(scene.materials[n]) for n in used],
             bodies=ranges,
-            gravity=padded(spec.gravity),
+            gravity=Placement.of(spec.placement).acceleration(torch.tensor(padded(spec.gravity), dtype=torch.float64)),
             walls=walls,
             colliders=[*planes, *make_colliders(spec)],
         )

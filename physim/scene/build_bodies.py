@@ -42,6 +42,7 @@ class BodyParticles:
         vol0: volumes [m^3], (n,).
         spacing: mean distance between neighbours [m].
         told: how its shape was found, in words, where it was not typed in.
+        counts: points of their lattice along each of the shape's own axes.
     """
 
     name: str
@@ -52,6 +53,7 @@ class BodyParticles:
     vol0: Array
     spacing: float
     told: str = ""
+    counts: tuple[int, ...] = ()
 
 
 def make_bodies(scene: Scene, findings: Findings) -> list[BodyParticles]:
@@ -86,7 +88,8 @@ def make_bodies(scene: Scene, findings: Findings) -> list[BodyParticles]:
         if part.spin is not None:
             centre = particles.vol0 @ particles.x / particles.vol0.sum()
             v = v + np.cross(padded(part.spin), particles.x - centre)
-        body = BodyParticles(name, part.material, shape, particles.x, v, particles.vol0, particles.spacing, told)
+        own = (particles.vol0, particles.spacing, told, particles.counts)
+        body = BodyParticles(name, part.material, shape, particles.x, v, *own)
         if spec.solver == "mpm":
             _inside(spec, body, findings)
             _dense(spec, body, findings)

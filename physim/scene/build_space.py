@@ -79,9 +79,9 @@ def make_shape(part: Any) -> Shape:
     if isinstance(given, BoxPart):
         return _box(given)
     if isinstance(given, MeshPart):
-        return Mesh(
-            given.file, given.scale, padded(given.translation or (0.0, 0.0)), padded(given.rotation or (0.0, 0.0))
-        )
+        cut = None if given.cut is None else (padded(given.cut.point), padded(given.cut.normal))
+        moved, turned = padded(given.translation or (0.0, 0.0)), padded(given.rotation or (0.0, 0.0))
+        return Mesh(given.file, given.scale, moved, turned, cut)
     if part.kind == "sphere":
         return Sphere(given.center, given.radius)
     if part.kind == "cylinder":

@@ -245,6 +245,7 @@ def _cloud(built: Built, name: str, part: Any) -> Pictured:
     with blamed(built.scene, ("observe", name, "file")):
         times, points = read_cloud(Path(part.file))
         check_near(display(Path(part.file)), points, built.x0[rows])
+    points = built.placement.points(torch.as_tensor(points).double())
     surface, x0 = None, built.x0[rows]
     if part.both_ways:
         camera = built.cameras.get(part.camera or "")

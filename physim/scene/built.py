@@ -11,6 +11,7 @@ import torch
 from physim.observe.camera import PixelCamera
 from physim.scene.build_bodies import BodyParticles
 from physim.scene.loader import Scene
+from physim.scene.placement import Placement
 from physim.sim.model import Model
 
 
@@ -29,6 +30,7 @@ class Built:
         bodies: particles by body, in the order of the model.
         x0: first positions [m], (n, 3) float64.
         cameras: by name.
+        placement: of the scene's axes in the world; `cameras` and the model's gravity are in the scene's axes.
         warnings: what is allowed, and probably not meant.
     """
 
@@ -43,6 +45,7 @@ class Built:
     x0: torch.Tensor
     cameras: Mapping[str, PixelCamera] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    placement: Placement = field(default_factory=lambda: Placement.of(None))
 
     @property
     def v0(self) -> torch.Tensor:

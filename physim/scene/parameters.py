@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from physim.errors import InputError, nearest
 from physim.scene.materials import MaterialSpec
 from physim.scene.networks import NetworkSpec
+from physim.scene.shape_numbers import bounds_of, shape_numbers
 from physim.scene.spec import ScenePart
 from physim.scene.units import (
     ACCELERATION,
@@ -71,6 +72,9 @@ def free_number(spec: ScenePart, materials: dict[str, MaterialSpec], name: str) 
         return FreeNumber(name, MASS, spec.loads[parts[1]].mass, 0.0, math.inf, "log")
     if section == "colliders" and len(parts) == 3 and parts[1] in spec.colliders and parts[2] == "friction":
         return FreeNumber(name, NUMBER, spec.colliders[parts[1]].friction, 0.0, math.inf, "log")
+    for path, dimension, value, positive in shape_numbers(spec):
+        if path == ".".join(parts):
+            return FreeNumber(name, dimension, value, *bounds_of(positive))
     raise InputError(f"'{name}' is not a number that can be fitted.{nearest(name, fittable(spec, materials))}")
 
 
@@ -104,6 +108,7 @@ def fittable(spec: ScenePart, materials: dict[str, MaterialSpec]) -> list[str]:
     names += [f"observe.{o}.delay" for o in spec.observe]
     names += [f"videos.{v}.delay" for v in spec.videos]
     names += [f"loads.{p}.mass" for p in spec.loads]
+    names += [path for path, *_ in shape_numbers(spec)]
     return names
 
 

@@ -1,8 +1,10 @@
-"""A body that starts at rest in a deflected shape: the one that scaled gravity gives, up to a measured reading."""
+"""A body that starts at rest in a static shape: that of gravity, or of scaled gravity up to a measured reading."""
 
 from __future__ import annotations
 
 import dataclasses
+
+import torch
 
 from physim.errors import InputError, SimulationError
 from physim.laws import Material
@@ -10,6 +12,7 @@ from physim.observe.gauge import Gauge, Snapshot
 from physim.scene.built import Built
 from physim.sim.model import Model
 from physim.sim.state import NodalState
+from physim.solvers.solid.newton import Statics, static_shape
 from physim.solvers.solid.solver import SolverSolid
 from physim.solvers.solid.statics import equilibrium
 
@@ -18,6 +21,30 @@ CLOSE = 5e-3
 TRIES = 8
 LARGEST = 50.0
 """Factor on gravity above which a reading counts as out of reach."""
+
+
+def rested(built: Built, statics: Statics | None = None, start: torch.Tensor | None = None) -> tuple[Built, Statics]:
+    """The scene with its first state in the static shape of the elastic laws under its gravity and loads.
+
+    Args:
+        built: with `solver: solid`.
+        statics: of the same scene, to use again; made unless given.
+        start: displacements of the nodes near the wanted ones [m], (m, 3).
+
+    Raises:
+        SceneError: a law without an energy.
+        SimulationError: no static shape is found.
+    """
+    try:
+        statics = statics or Statics(built.solver)
+        u = static_shape(statics, start)
+    except InputError as error:
+        raise built.scene.error(("pose",), str(error)) from None
+    state = built.solver.initial_state()
+    state = state.replace(u=u.to(state.u))
+    if built.solver.inelastic:
+        state = _loaded(built, built.solver, state)
+    return dataclasses.replace(built, state=state), statics
 
 
 def posed(built: Built, gauge: Gauge) -> Built:
@@ -35,7 +62,7 @@ def posed(built: Built, gauge: Gauge) -> Built:
         SceneError: the reading cannot be reached.
     """
     part = built.scene.spec.pose
-    assert part is not None
+    assert part is not None and part.value is not None
     solver = _elastic_only(built)
     gravity = solver.model.gravity.double().cpu()
     state = solver.initial_state()

@@ -76,7 +76,9 @@ def _pose(spec: ScenePart, findings: Findings) -> None:
     if spec.solver != "solid":
         findings.add(("pose",), "a pose needs `solver: solid`")
     if not any(spec.gravity):
-        findings.add(("pose",), "a pose is held by scaled gravity, and `gravity` is zero")
+        findings.add(("pose",), "a pose is held by gravity, and `gravity` is zero")
+    if spec.pose.observe is None:
+        return
     if known(findings, ("pose", "observe"), "observation", spec.pose.observe, spec.observe):
         if isinstance(spec.observe[spec.pose.observe], ForcePart):
             findings.add(("pose", "observe"), "expected an observation of positions, got a force")

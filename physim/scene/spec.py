@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from physim.scene.fields import Acceleration, Density, Name, Part
 from physim.scene.spec_camera import CameraPart
 from physim.scene.spec_fit import FitPart, RecordingPart
 from physim.scene.spec_measure import DataPart, ExpectPart, ObservePart, StatesPart, TablePart
-from physim.scene.spec_space import BodyPart, ClampPart, ColliderPart, GridPart, LoadPart, PosePart, TimePart, WallsPart
+from physim.scene.spec_space import (
+    BodyPart,
+    ClampPart,
+    ColliderPart,
+    GridPart,
+    LoadPart,
+    PlacementPart,
+    PosePart,
+    TimePart,
+    WallsPart,
+)
 from physim.scene.spec_video import VideoPart
+
+STILL = 0.01
+"""Duration of a scene that says `pose: static` and nothing of time [s]."""
 
 
 class MaterialPart(Part):
@@ -52,6 +65,7 @@ class ScenePart(Part):
     clamps: dict[Name, ClampPart] = Field(default_factory=dict)
     loads: dict[Name, LoadPart] = Field(default_factory=dict)
     pose: PosePart | None = None
+    placement: PlacementPart | None = None
     cameras: dict[Name, CameraPart] = Field(default_factory=dict)
     videos: dict[Name, VideoPart] = Field(default_factory=dict)
     observe: dict[Name, ObservePart] = Field(default_factory=dict)
@@ -61,3 +75,11 @@ class ScenePart(Part):
     recordings: dict[Name, RecordingPart] = Field(default_factory=dict)
     fit: FitPart | None = None
     expect: ExpectPart | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _still(cls, data: Any) -> Any:
+        """A photograph of a body at rest needs no clock."""
+        if isinstance(data, dict) and data.get("pose") == "static" and data.get("time") is None:
+            return {**data, "time": {"duration": STILL}}
+        return data

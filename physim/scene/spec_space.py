@@ -108,15 +108,6 @@ class PolygonPart(Part):
     z: Length = 0.0
 
 
-class MeshPart(Part):
-    """A watertight surface mesh; `scale` is the length of one unit of the file, such as 1 mm."""
-
-    file: str
-    scale: PositiveLength = 1.0
-    translation: Point | None = None
-    rotation: Rotation | None = None
-
-
 class OutlinePart(Part):
     """The outline in the first picture of a video, as a slab (`thickness`) or turned about an axis (`revolve`).
 
@@ -160,6 +151,19 @@ class PlanePart(Part):
 
     point: Point
     normal: Direction
+
+
+class MeshPart(Part):
+    """A watertight surface mesh; `scale` is the length of one unit of the file, such as 1 mm.
+
+    `cut` keeps what lies behind a plane, in the file's own axes: the part of a body that no clamp holds, say.
+    """
+
+    file: str
+    scale: PositiveLength = 1.0
+    translation: Point | None = None
+    rotation: Rotation | None = None
+    cut: PlanePart | None = None
 
 
 class _OneShape(Part):
@@ -309,10 +313,41 @@ class ClampPart(_OneShape):
 
 
 class PosePart(Part):
-    """Start at rest in the static shape of scaled gravity in which an observation reads `value` (`solver: solid`)."""
+    """Start at rest in a static shape (`solver: solid`).
 
-    observe: str
-    value: Length
+    `pose: static` is that of gravity and the loads. With `observe` and `value`, gravity is scaled until that
+    observation reads `value`.
+    """
+
+    observe: str | None = None
+    value: Length | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, data: Any) -> Any:
+        return {} if data == "static" else data
+
+    @model_validator(mode="after")
+    def _both(self) -> PosePart:
+        if (self.observe is None) != (self.value is None):
+            raise fail("write `pose: static`, or give both `observe` and `value`")
+        return self
+
+    @property
+    def static(self) -> bool:
+        """Whether gravity acts as it is."""
+        return self.observe is None
+
+
+class PlacementPart(Part):
+    """Where the scene's axes, with all that is in them, are in the world of gravity and the cameras.
+
+    They are turned about `about`, a point of the scene, then shifted.
+    """
+
+    translation: Point = (0.0, 0.0, 0.0)
+    rotation: Rotation = (0.0, 0.0, 0.0)
+    about: Point = (0.0, 0.0, 0.0)
 
 
 class LoadPart(Part):

@@ -10,6 +10,9 @@ from physim.scene.fields import Fraction, Name, Part, PositiveLength, PositiveRa
 from physim.scene.spec_record import RecordPart
 from physim.scene.units import NUMBER
 
+Pixel = tuple[int, int]
+"""Column and row [px] of the full picture."""
+
 
 class BackgroundPart(Part):
     """A picture of the place without the body, taken with the same camera."""
@@ -21,7 +24,7 @@ class MaskPart(Part):
     """How the body is told from the rest of the picture: drawn masks, or what differs from a background.
 
     Without any of it, the opacity of the pictures counts where they have one, and else the median of the frames is the
-    background.
+    background. `points` [px] on the body, and `others` that are not, tell it by its colours.
     """
 
     file: str | None = None
@@ -29,6 +32,8 @@ class MaskPart(Part):
     background: Literal["median"] | BackgroundPart | None = None
     shadows: bool | None = None
     region: tuple[int, int, int, int] | None = None
+    points: tuple[Pixel, ...] = ()
+    others: tuple[Pixel, ...] = ()
 
     @model_validator(mode="after")
     def _one(self) -> MaskPart:
@@ -36,15 +41,19 @@ class MaskPart(Part):
         others = [k for k in ("background", "shadows", "region") if getattr(self, k) is not None]
         if len(drawn) == 2 or (drawn and others):
             raise fail(f"`{drawn[0]}` holds the masks; leave `{(drawn[1:] or others)[0]}` out")
+        if self.others and not self.points:
+            raise fail("`others` are not on the body; give `points` that are")
+        if self.points and (drawn or self.background is not None):
+            raise fail("`points` tell the body by its colours; leave `file`, `pictures` and `background` out")
         return self
 
 
 class VideoPart(Part):
-    """A film (`file`), or a folder of `pictures` in the order of their names, seen by a camera.
+    """A film or a photograph (`file`), or a folder of `pictures` in the order of their names, seen by a camera.
 
     The scene starts at `begin` of the video. `delay` is added to the times of everything that is observed in it: a
-    camera that began late, or a trigger between two frames; it may be fitted. `fps` is needed for pictures; for a film
-    it replaces the times in the file, as slow motion needs it.
+    camera that began late, or a trigger between two frames; it may be fitted. `fps` is needed for several pictures;
+    for a film it replaces the times in the file, as slow motion needs it.
     """
 
     file: str | None = None
@@ -63,8 +72,6 @@ class VideoPart(Part):
     def _given(self) -> VideoPart:
         if (self.file is None) == (self.pictures is None):
             raise fail("needs either a `file`, such as clip.mp4, or a folder of `pictures`")
-        if self.pictures is not None and self.fps is None:
-            raise fail("pictures in a folder do not say how fast they were taken; add `fps`, such as fps: 30")
         if self.begin is not None and self.end is not None and not self.begin < self.end:
             raise fail(f"the window from {self.begin:g} s to {self.end:g} s is empty")
         return self

@@ -12,7 +12,7 @@ import numpy as np
 
 from physim.errors import InputError
 from physim.scene.document import display
-from physim.scene.video_source import FilmSource, FolderSource, Image, Source
+from physim.scene.video_source import PICTURES, FilmSource, FolderSource, Image, Source
 
 # Share of a frame's interval by which a time may miss `begin` or `end` and still count.
 _SLACK = 1e-3
@@ -86,7 +86,7 @@ def open_video(
     """Open a video file or a folder of pictures.
 
     Args:
-        path: an mp4, or anything else that FFmpeg reads; or a folder of pictures.
+        path: an mp4, or anything else that FFmpeg reads; or a folder of pictures; or one picture.
         fps: pictures per second [1/s]: needed for a folder; for a file it replaces the file's times, as slow motion
             needs it.
         begin: leave out frames before this time since the first [s].
@@ -106,7 +106,8 @@ def open_video(
         raise InputError(f"{display(path)}: frames of {largest} pixels show nothing; take at least 16.")
     if not path.exists():
         raise InputError(f"{path}: no such video file or folder of pictures.")
-    source: Source = FolderSource.open(path, fps) if path.is_dir() else FilmSource.open(path, fps)
+    pictures = path.is_dir() or path.suffix.lower() in PICTURES
+    source: Source = FolderSource.open(path, fps) if pictures else FilmSource.open(path, fps)
     numbers = _window(path, source.times, begin, end)[::every]
     return Video(path, source, tuple(numbers), source.times[numbers], reduced(source.size, largest))
 

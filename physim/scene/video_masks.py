@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from physim.errors import InputError
 from physim.observe.background import median_background, picture_background
+from physim.observe.body_colors import BodyColors
 from physim.observe.masks import Masks, check_background, filled, suspicions
 from physim.observe.segment import mask_of, shadowed_share
 from physim.observe.steady import check_camera
@@ -45,6 +47,8 @@ def find_masks(
     background: Path | None = None,
     shadows: bool | None = None,
     region: tuple[int, int, int, int] | None = None,
+    points: Sequence[tuple[int, int]] = (),
+    others: Sequence[tuple[int, int]] = (),
 ) -> FoundMasks:
     """The masks of a video's chosen frames.
 
@@ -57,6 +61,8 @@ def find_masks(
         background: picture without the body, of the video's full size.
         shadows: take what may be shadow out of the mask; decided by how much of it there is unless given.
         region: left, top, right, bottom [px of the full picture] outside of which nothing is looked for.
+        points: on the body in the first chosen frame [px of the full picture]; it is then told by its colours.
+        others: not on it.
 
     Raises:
         InputError: files that do not fit, a body that never moves, a camera that does, or nothing found.
@@ -64,6 +70,8 @@ def find_masks(
     check_bytes(video.name, len(video), video.size, 1)
     if file is not None:
         masks, how = read_masks(file, video), f"read from {file}"
+    elif points:
+        masks, how = _colored(video, points, others, region), "colours of the points given"
     elif video.alpha and background is None:
         masks, how = _opaque(video), "opacity of the pictures"
     else:
@@ -81,6 +89,32 @@ def _opaque(video: Video) -> Masks:
             f"{video.name}: the pictures have opacity, and are opaque everywhere: the body was not cut out. Give "
             "masks, or a picture of the scene without the body."
         )
+    return masks
+
+
+def _colored(
+    video: Video,
+    points: Sequence[tuple[int, int]],
+    others: Sequence[tuple[int, int]],
+    region: tuple[int, int, int, int] | None,
+) -> Masks:
+    """Masks by the colours around points of the first frame."""
+    width, height = video.full_size
+    for x, y in (*points, *others):
+        if not (0 <= x < width and 0 <= y < height):
+            raise InputError(f"{video.name}: the point {x} {y} is not within the picture of {width} x {height}.")
+    here = [tuple(round(c * n / m) for c, n, m in zip(p, video.size, video.full_size, strict=True)) for p in points]
+    there = [tuple(round(c * n / m) for c, n, m in zip(p, video.size, video.full_size, strict=True)) for p in others]
+    colors: BodyColors | None = None
+    found = []
+    for image in video:
+        if colors is None:
+            colors = BodyColors.learned(image, here, there, _scaled(video, region))
+        found.append(colors.mask(image))
+    coverage = np.stack(found)
+    masks = Masks(video.times, coverage, filled(coverage), video.full_size)
+    if not masks.valid.any():
+        raise InputError(f"{video.name}: nothing has the colours of the points of the body; give more of them.")
     return masks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,11 +18,13 @@ from physim.scene.document import Key
 from physim.scene.loader import Scene
 from physim.scene.problems import SceneError
 from physim.scene.spec_video import VideoPart
-from physim.scene.video_file import Video, open_video
+from physim.scene.video_file import Video, open_video, reduced
 from physim.scene.video_masks import FoundMasks, find_masks
 
 LARGEST = 640
 """Longest side [px] to which frames are reduced before masks are made."""
+LARGEST_STILL = 1600
+"""The same of a photograph: it is one picture, and says all there is."""
 COVERED = 127
 """Coverage above which a pixel of a mask is the body's."""
 
@@ -66,7 +69,10 @@ def masks_of(scene: Scene, name: str) -> FoundMasks:
 
 def _opened(part: VideoPart, largest: int | None = LARGEST) -> Video:
     path = Path(part.file or part.pictures or "")
-    return open_video(path, fps=part.fps, begin=part.begin, end=part.end, every=part.every, largest=largest)
+    video = open_video(path, fps=part.fps, begin=part.begin, end=part.end, every=part.every, largest=largest)
+    if largest != LARGEST or len(video) > 1:
+        return video
+    return dataclasses.replace(video, size=reduced(video.full_size, LARGEST_STILL))
 
 
 @lru_cache(maxsize=8)
@@ -80,6 +86,8 @@ def _masks(part_json: str, _changed: tuple[int, ...]) -> FoundMasks:
         background=Path(behind) if behind else None,
         shadows=mask.shadows,
         region=mask.region,
+        points=mask.points,
+        others=mask.others,
     )
 
 

@@ -136,7 +136,7 @@ class FilmSource:
 
 @dataclass(frozen=True, eq=False)
 class FolderSource:
-    """A folder of pictures in the order of their names, numbers in them by value."""
+    """A folder of pictures in the order of their names, numbers in them by value; or one picture."""
 
     path: Path
     files: tuple[Path, ...]
@@ -149,17 +149,17 @@ class FolderSource:
         """List the pictures, and look at the first.
 
         Raises:
-            InputError: no picture in it, or no frame rate.
+            InputError: no picture in it, or no frame rate where there are several.
         """
-        files = picture_files(path)
-        if fps is None:
+        files = list(picture_files(path)) if path.is_dir() else [path]
+        if fps is None and len(files) > 1:
             raise InputError(
                 f"{display(path)}: a folder of {len(files)} pictures does not say how fast they were taken; add `fps`, "
                 "the pictures per second, such as fps: 30."
             )
         first = read_picture(files[0])
         height, width, channels = first.shape
-        return FolderSource(path, files, np.arange(len(files)) / fps, (width, height), channels == 4)
+        return FolderSource(path, tuple(files), np.arange(len(files)) / (fps or 1.0), (width, height), channels == 4)
 
     def images(self, numbers: Sequence[int]) -> Iterator[Image]:
         """The pictures of these numbers, one at a time, (h, w, 3 or 4).

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _ODD_EXTENT = (1e-3, 10.0)
 # Outside these it cannot be simulated in single precision next to anything else.
 _ABSURD_EXTENT = (1e-6, 1e4)
+# Distance from a face, as a share of the longest side, that is rounding.
+_ON_FACE = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Mesh(Shape):
         scale: metres per unit of the file; 0.001 for a file in millimetres.
         translation: shift [m], (3,).
         rotation: rotation vector, axis times angle [rad], (3,).
+        cut: a point [m] and a normal, (3,) each, in the scaled file's axes: what lies before that plane is cut away.
 
     Raises:
         InputError: missing or unreadable file, open or empty mesh, or a size that cannot be in metres.
@@ -42,6 +45,7 @@ class Mesh(Shape):
     scale: float = 1.0
     translation: Sequence[float] = (0.0, 0.0, 0.0)
     rotation: Sequence[float] = (0.0, 0.0, 0.0)
+    cut: tuple[Sequence[float], Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", as_length("mesh scale", self.scale))
@@ -60,7 +64,7 @@ class Mesh(Shape):
         mesh = _load(Path(self.source)) if isinstance(self.source, (str, Path)) else self.source.copy()
         mesh = _closed(self.name, mesh)
         mesh.apply_scale(self.scale)
-        return mesh
+        return mesh if self.cut is None else _closed(f"{self.name}, cut", _behind(self.name, mesh, *self.cut))
 
     @property
     def surface(self) -> tuple[Array, np.ndarray[Any, np.dtype[np.int64]]]:
@@ -103,7 +107,10 @@ class Mesh(Shape):
         distances = vtkDoubleArray()
         distances.SetNumberOfTuples(len(points))
         self._evaluator.FunctionValue(numpy_to_vtk(np.ascontiguousarray(points), deep=True), distances)
-        return vtk_to_numpy(distances).astype(np.float64, copy=True)
+        found = vtk_to_numpy(distances).astype(np.float64, copy=True)
+        # Points on a face are on it whatever the scale of the mesh rounds them to.
+        found[np.abs(found) < _ON_FACE * float(np.ptp(self.local_bounds, axis=0).max())] = 0.0
+        return found
 
     @cached_property
     def _evaluator(self) -> Any:
@@ -129,6 +136,44 @@ class Mesh(Shape):
         evaluator = vtkImplicitPolyDataDistance()
         evaluator.SetInput(surface)
         return evaluator
+
+
+def _behind(name: str, mesh: trimesh.Trimesh, point: Sequence[float], normal: Sequence[float]) -> trimesh.Trimesh:
+    """The closed part of a mesh behind a plane.
+
+    Raises:
+        InputError: nothing is left.
+    """
+    import trimesh
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+    from vtkmodules.vtkCommonCore import vtkPoints
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPlane, vtkPlaneCollection, vtkPolyData
+    from vtkmodules.vtkFiltersCore import vtkTriangleFilter
+    from vtkmodules.vtkFiltersGeneral import vtkClipClosedSurface
+
+    points, triangles = vtkPoints(), vtkCellArray()
+    points.SetDataTypeToDouble()
+    points.SetData(numpy_to_vtk(np.ascontiguousarray(mesh.vertices, dtype=np.float64), deep=True))
+    faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
+    triangles.SetData(3, numpy_to_vtkIdTypeArray(faces.ravel(), deep=True))
+    surface = vtkPolyData()
+    surface.SetPoints(points)
+    surface.SetPolys(triangles)
+    plane, planes = vtkPlane(), vtkPlaneCollection()
+    plane.SetOrigin(*point)
+    plane.SetNormal(*(-c for c in normal))
+    planes.AddItem(plane)
+    clip, flat = vtkClipClosedSurface(), vtkTriangleFilter()
+    clip.SetClippingPlanes(planes)
+    clip.SetInputData(surface)
+    flat.SetInputConnection(clip.GetOutputPort())
+    flat.Update()
+    found = flat.GetOutput()
+    if found.GetNumberOfPolys() == 0:
+        raise InputError(f"{name}: nothing of it lies behind the plane of `cut`; turn the normal, or move the point.")
+    vertices = vtk_to_numpy(found.GetPoints().GetData()).astype(np.float64)
+    made = vtk_to_numpy(found.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)
+    return trimesh.Trimesh(vertices, made, process=False)
 
 
 def _load(path: Path) -> trimesh.Trimesh:

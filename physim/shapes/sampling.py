@@ -39,12 +39,14 @@ class ParticleSet:
         vol0: reference volumes [m^3], (n,), with sum equal to the shape's volume; per metre of depth in 2D.
         spacing: mean distance between neighbours [m].
         fill_ratio: volume of the lattice cells over the exact volume [-]; 1 for a box.
+        counts: points of the lattice along each of the shape's own axes.
     """
 
     x: Array
     vol0: Array
     spacing: float
     fill_ratio: float
+    counts: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
@@ -99,11 +101,14 @@ def sample(
         raise InputError("sample: give either a spacing (or per_cell with dx) or counts, not both.")
     rng = np.random.default_rng(0) if rng is None else rng
     if counts is not None:
-        points, cell = _place(shape, dim, fill, _as_counts(counts, dim), rng)
+        numbers = _as_counts(counts, dim)
+        points, cell = _place(shape, dim, fill, numbers, rng)
     elif step is not None:
-        points, cell = _place(shape, dim, fill, _fitted_counts(bounds, step, fill), rng)
+        numbers = _fitted_counts(bounds, step, fill)
+        points, cell = _place(shape, dim, fill, numbers, rng)
     elif budget is not None:
-        points, cell, _ = _place_within(shape, dim, fill, int(budget), rng)
+        points, cell, step = _place_within(shape, dim, fill, int(budget), rng)
+        numbers = _fitted_counts(bounds, step, fill)
     else:
         raise InputError("sample: no resolution; give spacing, per_cell with dx, counts, or a budget of particles.")
     n = len(points)
@@ -127,7 +132,7 @@ def sample(
     world = world @ shape.frame.T + shape.origin
     if dim == 2:
         world[:, 2] = 0.0
-    return ParticleSet(world, np.full(n, measure / n), (measure / n) ** (1.0 / dim), float(ratio))
+    return ParticleSet(world, np.full(n, measure / n), (measure / n) ** (1.0 / dim), float(ratio), numbers)
 
 
 def _as_fill(method: Fill | str) -> Fill:

@@ -78,10 +78,10 @@ class SolverSolid:
         vol0, mass = (t.detach().cpu().double().numpy() for t in (model.vol0, model.mass))
         self.stencil = build_stencil(model.grid, at, vol0, model.bodies)
         self.conditions = find_conditions(model, self.stencil, at)
-        self._beta = np.zeros(len(self.stencil.cells))
+        self.beta = np.zeros(len(self.stencil.cells))
         for body, (start, stop) in zip(model.bodies, self.stencil.spans, strict=True):
             own = dilatation_share(model.materials[body.material])
-            self._beta[start:stop] = own if mean_dilatation is None else mean_dilatation
+            self.beta[start:stop] = own if mean_dilatation is None else mean_dilatation
         self._matrix = particle_matrix(self.stencil, at)
         self._quadrature = quadrature_matrix(self.stencil)
         self._mass = mass
@@ -194,7 +194,7 @@ class SolverSolid:
             rows = slice(body.start, body.stop)
             density = self.model.materials[body.material].energy(F[rows], h=state.h[rows].double())
             elastic = elastic + (self.model.vol0[rows].to(u) * density).sum()
-        load = self._load(u, None)
+        load = self.load(u, None)
         return {"kinetic": 0.5 * (mass * w * w).sum(), "elastic": elastic, "potential": -(load * u).sum()}
 
     def reaction(self, state: NodalState, dt: float, control: Control | None = None) -> Tensor:
@@ -203,14 +203,14 @@ class SolverSolid:
         now = state.replace(w=self._conform(state.u, state.w, self._inputs(state.u, control, dt)))
         after = self.step(now, control, dt)
         gained = (self._constant("mass", self.nodal_mass[:, None], state.u) * (after.w - now.w)).sum(dim=0) / dt
-        return gained - self._load(state.u, control).sum(dim=0)
+        return gained - self.load(state.u, control).sum(dim=0)
 
     def _stress_deformation(self, state: NodalState) -> Tensor:
         """Elastic deformation from which the stress is taken, (n, 3, 3) in the particles' order, float64."""
         stencil, u = self.stencil, state.u.double()
         total = self._quadrature_deformation(u)
         F = state.F.double() if self.inelastic else total
-        if not self._beta.any():
+        if not self.beta.any():
             return F
         order = torch.as_tensor(stencil.order, device=u.device)
         element = torch.as_tensor(stencil.element.astype(np.int64), device=u.device)
@@ -218,7 +218,7 @@ class SolverSolid:
         zero = u.new_zeros(len(stencil.cells))
         J_bar = zero.index_add(0, element, vol0 * J) / zero.index_add(0, element, vol0)
         dim = self.model.grid.dim
-        s = (J_bar[element] / J) ** (torch.as_tensor(self._beta, device=u.device)[element] / dim)
+        s = (J_bar[element] / J) ** (torch.as_tensor(self.beta, device=u.device)[element] / dim)
         s = s[torch.argsort(order)][:, None]
         live = torch.tensor([1.0, 1.0, 1.0 if dim == 3 else 0.0]).to(u)
         return (s * live + (1 - live))[:, :, None] * F
@@ -230,7 +230,7 @@ class SolverSolid:
         slopes = torch.sparse.mm(matrix, u)[n:].reshape(3, n, 3).permute(1, 2, 0)
         return torch.eye(3).to(u) + slopes
 
-    def _load(self, like: Tensor, control: Control | None) -> Tensor:
+    def load(self, like: Tensor, control: Control | None = None) -> Tensor:
         """Constant nodal forces [N], (m, 3): gravity on the lumped masses, and the point forces."""
         gravity = self.model.gravity
         if control is not None and control.acceleration is not None:
@@ -242,7 +242,7 @@ class SolverSolid:
         return load.to(like)
 
     def _inputs(self, like: Tensor, control: Control, dt: float) -> dict[str, Tensor]:
-        inputs = {"load": self._load(like, control)}
+        inputs = {"load": self.load(like, control)}
         if self.model.colliders:
             spin = control.spin.double()
             zero = torch.zeros_like(spin[..., 0])
@@ -254,9 +254,9 @@ class SolverSolid:
         else:
             inputs |= {"position": like.new_zeros(1, 3), "velocity": like.new_zeros(1, 3)}
             inputs["turning"] = like.new_zeros(1, 3, 3)
-        return inputs | {f"theta_{b}": self._theta(b).to(like) for b in range(len(self.model.bodies))}
+        return inputs | {f"theta_{b}": self.theta(b).to(like) for b in range(len(self.model.bodies))}
 
-    def _theta(self, index: int) -> Tensor:
+    def theta(self, index: int) -> Tensor:
         """Parameters of one body, (1, k), or per particle in the order of the elements."""
         body = self.model.bodies[index]
         theta = self.model.materials[body.material].theta()
@@ -296,6 +296,6 @@ class SolverSolid:
         key = (like.dtype, like.device)
         if key not in self._cache:
             self._cache[key] = Workspace(
-                self.model, self.stencil, self.conditions, self.nodal_mass, like, beta=self._beta
+                self.model, self.stencil, self.conditions, self.nodal_mass, like, beta=self.beta
             )
         return self._cache[key]
