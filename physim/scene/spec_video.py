@@ -52,7 +52,7 @@ class VideoPart(Part):
     """A film or a photograph (`file`), or a folder of `pictures` in the order of their names, seen by a camera.
 
     The scene starts at `begin` of the video. `delay` is added to the times of everything that is observed in it: a
-    camera that began late, or a trigger between two frames; it may be fitted. `fps` is needed for several pictures;
+    camera that began late, or a trigger between two frames; it may be fitted. `fps` is needed for pictures;
     for a film it replaces the times in the file, as slow motion needs it.
     """
 
@@ -72,6 +72,8 @@ class VideoPart(Part):
     def _given(self) -> VideoPart:
         if (self.file is None) == (self.pictures is None):
             raise fail("needs either a `file`, such as clip.mp4, or a folder of `pictures`")
+        if self.pictures is not None and self.fps is None:
+            raise fail("pictures in a folder do not say how fast they were taken; add `fps`, such as fps: 30")
         if self.begin is not None and self.end is not None and not self.begin < self.end:
             raise fail(f"the window from {self.begin:g} s to {self.end:g} s is empty")
         return self
