@@ -192,7 +192,7 @@ fit:
     bodies.stone.shape.mesh.rotation.x: {prior: {value: 0 deg, sd: 5 deg}}
     bodies.stone.shape.mesh.rotation.y: {prior: {value: 0 deg, sd: 5 deg}}
     bodies.stone.shape.mesh.rotation.z: {prior: {value: 0 deg, sd: 5 deg}}
-  stages: [{name: first masks, end: 0 s, iterations: 5, tolerance: 0.02}]
+  stages: [{name: first masks, end: 0 s, iterations: 6}]
 """
 
 
