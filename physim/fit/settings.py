@@ -15,6 +15,7 @@ from physim.fit.block import RIDGE, Block
 from physim.fit.derivatives import MOST_WEIGHTS
 from physim.fit.space import Prior, Quantity, Space, Transform
 from physim.fit.stage import EarlyStop, Method, Stage
+from physim.fit.video_stages import video_stages
 from physim.laws.neural.flat import flat_weights
 from physim.laws.neural.span import span_weights
 from physim.laws.tables import incompressible_strain
@@ -62,7 +63,8 @@ def make_space(scene: Scene) -> Space:
 
 
 def make_stages(scene: Scene) -> tuple[Stage, ...]:
-    """The stages; one with all parameters and the whole record unless the scene names some.
+    """The stages; unless the scene names some, those of `video_stages` for pictures, or one with all parameters and
+    the whole record.
 
     Raises:
         FitError: a stage would simulate changes of too many weights one by one.
@@ -72,7 +74,7 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
     early = None
     if given_stop is not None:
         early = EarlyStop(given_stop.begin, given_stop.recordings, given_stop.every, given_stop.patience)
-    for i, given in enumerate(part.stages or (StagePart(name="fit"),)):
+    for i, given in enumerate(part.stages or _usual(scene)):
         name = given.name or f"stage {i + 1}"
         method = _method(scene, name, given)
         training = bool(_weights(scene, given))
@@ -92,6 +94,13 @@ def make_stages(scene: Scene) -> tuple[Stage, ...]:
         options |= {k: getattr(given, k) for k in ("tolerance", "difference") if getattr(given, k) is not None}
         stages.append(Stage(**options))
     return tuple(stages)
+
+
+def _usual(scene: Scene) -> tuple[StagePart, ...]:
+    """Stages of a scene that names none."""
+    pictures = any(getattr(part, "video", None) is not None for part in scene.spec.observe.values())
+    searched = _asked(scene, StagePart()) in (None, Method.GAUSS_NEWTON) and not _weights(scene, StagePart())
+    return video_stages(scene) if pictures and searched else (StagePart(name="fit"),)
 
 
 def advice(scene: Scene) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from physim.observe.flight import free_flight, mask_center
 from physim.observe.masks import FULL, HALF, Masks
 
 GRAVITY = 9.81
@@ -16,8 +17,8 @@ GRAVITY = 9.81
 _SIZE = 0.1
 # Intersection over union from which a box or a ball, or the left half for the right one, is taken for the body.
 _ALIKE = 0.93
-# A fall is one where a parabola misses no position by more than this [px], and is told to this share.
-_MISSED, _CERTAIN = 0.5, 0.04
+# A fall's acceleration is told to this share.
+_CERTAIN = 0.04
 # Sizes of a body that a fall may tell [m]; others are slow motion, or no fall.
 _SIZES = (5e-3, 2.0)
 
@@ -66,11 +67,11 @@ def guess_from(masks: Masks) -> Guess:
     x, y = masks.full_size[0] / w, masks.full_size[1] / h
     boxes = np.array([_box(masks.coverage[i]) for i in rows]) * np.array([x, y, x, y])
     times = masks.times[rows]
-    centers = np.array([_center(masks.coverage[i]) for i in rows]) * np.array([x, y])
+    centers = np.array([mask_center(masks.coverage[i]) for i in rows]) * np.array([x, y])
     left, top, right, bottom = (float(v) for v in boxes[0])
     width, height = right - left, bottom - top
     alike = _alike(masks.coverage[rows[0]])
-    count, motion, error = _first_motion(times, centers)
+    count, motion, error = free_flight(times, centers)
     # A fall: down, with an acceleration known well, over a way that can be seen, and of a body of a sensible size.
     down = 2.0 * motion[2, 1]
     way = abs(centers[count - 1, 1] - centers[0, 1])
@@ -107,7 +108,7 @@ def _alike(mask: np.ndarray[Any, Any]) -> tuple[float, float, float]:
     away = np.hypot(x - 0.5 * (left + right), y - 0.5 * (top + bottom))
     disk = np.clip(0.25 * (right - left + bottom - top) + 0.5 - away, 0.0, 1.0)
     # Twice the centre, to a whole pixel: where column i of the mirror image comes from.
-    source = round(2.0 * _center(mask)[0] - 1.0) - np.arange(w)
+    source = round(2.0 * mask_center(mask)[0] - 1.0) - np.arange(w)
     mirror = np.where((source >= 0) & (source < w), covered[:, np.clip(source, 0, w - 1)], 0.0)
     found = [float(np.minimum(covered, o).sum() / np.maximum(covered, o).sum()) for o in (box, disk, mirror)]
     return found[0], found[1], found[2]
@@ -120,35 +121,3 @@ def _shape(alike: tuple[float, float, float], mask: np.ndarray[Any, Any]) -> str
     if max(box, disk) >= _ALIKE or (rim >= HALF).any():  # what is cut off by the picture has no outline
         return "sphere" if disk > box else "box"
     return "revolved" if mirror >= _ALIKE else "slab"
-
-
-def _center(mask: np.ndarray[Any, Any]) -> tuple[float, float]:
-    weight = mask.astype(np.float64)
-    h, w = mask.shape
-    total = weight.sum()
-    return float(weight.sum(axis=0) @ (np.arange(w) + 0.5) / total), float(
-        weight.sum(axis=1) @ (np.arange(h) + 0.5) / total
-    )
-
-
-def _first_motion(
-    times: np.ndarray[Any, Any], centers: np.ndarray[Any, Any]
-) -> tuple[int, np.ndarray[Any, Any], float]:
-    """How many frames follow one parabola from the start, its coefficients (3, 2), the error of the acceleration."""
-    least = min(5, len(times))
-    best = least, np.zeros((3, 2)), np.inf
-    for count in range(least, len(times) + 1):
-        t = times[:count] - times[0]
-        basis = np.stack([np.ones_like(t), t, t**2], axis=1)[:, : min(3, count)]
-        found, *_ = np.linalg.lstsq(basis, centers[:count], rcond=None)
-        left = centers[:count] - basis @ found
-        if count > least and np.abs(left).max() > _MISSED:
-            break
-        motion = np.zeros((3, 2))
-        motion[: len(found)] = found
-        error = np.inf
-        if count > 4:
-            spread = max(float(np.sqrt((left[:, 1] ** 2).sum() / (count - 3))), 0.05)
-            error = 2.0 * spread * float(np.sqrt(np.linalg.inv(basis.T @ basis)[2, 2]))
-        best = count, motion, error
-    return best

@@ -1,0 +1,75 @@
+"""Stages of a fit to pictures, where the scene names none: place, flight, a blurred look, a sharp one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from physim.observe.flight import free_flight, mask_center
+from physim.scene.loader import Scene
+from physim.scene.spec_fit import StagePart
+from physim.scene.track_file import read_tracks
+from physim.scene.video_part import film_of, masks_of, scene_times
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+BLUR = 3.0
+"""Width of the first look [px of the reduced picture]: outlines that lie apart still touch."""
+OUTLINES = ("silhouette", "overlap", "colour")
+FEWEST = 4
+"""Frames before the first contact from which velocities are found on their own."""
+ITERATIONS = 8
+"""Of a stage that only leads to the next one."""
+
+
+def video_stages(scene: Scene) -> tuple[StagePart, ...]:
+    """Stages for a scene whose records are videos.
+
+    Shapes and places are found on the first frame alone; velocities on the frames before the motion first differs
+    from a free flight; then everything but the place, on outlines blurred so that a start far away sees its way; then
+    everything on outlines as they are, so that intervals know of all.
+    """
+    assert scene.spec.fit is not None
+    names = tuple(scene.spec.fit.parameters)
+    place = tuple(n for n in names if n.startswith("bodies.") and ".shape." in n)
+    speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
+    moving = tuple(n for n in names if n not in place)
+    blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
+    films, stages = list(_centers(scene)) if place or speed else [], []
+    if place and films:
+        first = max(float(times[0]) for times, _ in films)
+        stages.append(StagePart(name="place", parameters=place, end=first, iterations=ITERATIONS))
+    contact = _contact(films) if speed else None
+    if contact is not None:
+        stages.append(StagePart(name="flight", parameters=speed, end=contact, iterations=ITERATIONS))
+    if moving and blurred:
+        stages.append(StagePart(name="blurred", parameters=moving, set=blurred, iterations=ITERATIONS, tolerance=0.02))
+    return (*stages, StagePart(name="sharp"))
+
+
+def _centers(scene: Scene) -> Iterator[tuple[Array, Array]]:
+    """Times from the start on [s] and centres [px] of what each compared film shows."""
+    for part in scene.spec.observe.values():
+        if part.kind not in (*OUTLINES, "image_tracks", "depth"):
+            continue
+        video = scene.spec.videos[str(part.video)]
+        if part.kind == "image_tracks":
+            tracks = read_tracks(Path(str(part.file)), film_of(scene, str(part.video), None))
+            kept = np.asarray(tracks.valid).all(axis=0)
+            if not kept.any():
+                continue
+            times, centers = tracks.times, np.asarray(tracks.xy)[:, kept].mean(axis=1)
+        else:
+            masks = masks_of(scene, str(part.video)).masks
+            times, centers = masks.times[masks.valid], np.array([mask_center(m) for m in masks.coverage[masks.valid]])
+        at = scene_times(video, times).numpy()
+        yield at[at >= 0.0], centers[at >= 0.0]
+
+
+def _contact(films: Sequence[tuple[Array, Array]]) -> float | None:
+    """When a motion first differs from a free flight [s]; None where too few frames come before."""
+    counts = [(times, free_flight(times, centers)[0]) for times, centers in films if len(times) >= FEWEST]
+    return min((float(times[n - 1]) for times, n in counts if n >= FEWEST), default=None)
