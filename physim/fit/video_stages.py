@@ -21,16 +21,20 @@ BLUR = 3.0
 OUTLINES = ("silhouette", "overlap", "colour")
 FEWEST = 4
 """Frames before the first contact from which velocities are found on their own."""
+FIRST = 0.3
+"""Share of the record after the flight that is fitted before all of it: what swings is not yet a period off."""
 ITERATIONS = 8
 """Of a stage that only leads to the next one."""
+ROUGH = 0.02
+"""Where such a stage stops, in raw units."""
 
 
 def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     """Stages for a scene whose records are videos.
 
     Shapes and places are found on the first frame alone; velocities on the frames before the motion first differs
-    from a free flight; then everything but the place, on outlines blurred so that a start far away sees its way; then
-    everything on outlines as they are, so that intervals know of all.
+    from a free flight; then everything but the place, on outlines blurred so that a start far away sees its way, first
+    on the first part of the record; at last everything on outlines as they are, so that intervals know of all.
     """
     assert scene.spec.fit is not None
     names = tuple(scene.spec.fit.parameters)
@@ -38,15 +42,20 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
     moving = tuple(n for n in names if n not in place)
     blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
-    films, stages = list(_centers(scene)) if place or speed else [], []
+    films, stages = list(_centers(scene)), []
     if place and films:
         first = max(float(times[0]) for times, _ in films)
         stages.append(StagePart(name="place", parameters=place, end=first, iterations=ITERATIONS))
     contact = _contact(films) if speed else None
     if contact is not None:
         stages.append(StagePart(name="flight", parameters=speed, end=contact, iterations=ITERATIONS))
+    rough: dict[str, Any] = {"parameters": moving, "set": blurred, "iterations": ITERATIONS, "tolerance": ROUGH}
+    if moving and films:
+        begin = contact if contact is not None else min(float(times[0]) for times, _ in films)
+        end = begin + FIRST * (max(float(times[-1]) for times, _ in films) - begin)
+        stages.append(StagePart(name="first part", end=end, **rough))
     if moving and blurred:
-        stages.append(StagePart(name="blurred", parameters=moving, set=blurred, iterations=ITERATIONS, tolerance=0.02))
+        stages.append(StagePart(name="blurred", **rough))
     return (*stages, StagePart(name="sharp"))
 
 

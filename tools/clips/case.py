@@ -77,7 +77,7 @@ class Sought:
     @staticmethod
     def modulus(truth: float, within: float) -> Sought:
         """A positive number, begun at a fifth and at five times of the truth."""
-        return Sought(truth, (0.2 * truth, 5.0 * truth), (truth / 50.0, truth * 50.0), within)
+        return Sought(truth, (0.2 * truth, 5.0 * truth), (truth / 10.0, truth * 10.0), within)
 
 
 @dataclass(frozen=True)

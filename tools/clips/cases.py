@@ -207,7 +207,6 @@ walls: {x_min: {type: mirror_no_slip, position: 0}}
 """,
     sought={
         "materials.rubber.E": Sought.modulus(250e3, 0.03),
-        "materials.rubber.viscous.viscosity": Sought.modulus(300.0, 0.1),
     },
     eyes={
         "front": Eye((0.1, 0.0, 0.9), (0.1, -0.02, 0.015), 18.0),
