@@ -33,14 +33,14 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     """Stages for a scene whose records are videos.
 
     Shapes and places are found on the first frame alone; velocities on the frames before the motion first differs
-    from a free flight; then everything but the place, on outlines blurred so that a start far away sees its way, first
-    on the first part of the record; at last everything on outlines as they are, so that intervals know of all.
+    from a free flight. They then stay as they are, because contact, which no grid resolves fully, would pull at them;
+    intervals know of them all the same. What is left is found on outlines blurred so that a start far away sees its
+    way, first on the first part of the record, and at last on outlines as they are.
     """
     assert scene.spec.fit is not None
     names = tuple(scene.spec.fit.parameters)
     place = tuple(n for n in names if n.startswith("bodies.") and ".shape." in n)
     speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
-    moving = tuple(n for n in names if n not in place)
     blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
     films, stages = list(_centers(scene)), []
     if place and films:
@@ -49,6 +49,8 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     contact = _contact(films) if speed else None
     if contact is not None:
         stages.append(StagePart(name="flight", parameters=speed, end=contact, iterations=ITERATIONS))
+    done = {n for stage in stages for n in stage.parameters}
+    moving = tuple(n for n in names if n not in done)
     rough: dict[str, Any] = {"parameters": moving, "set": blurred, "iterations": ITERATIONS, "tolerance": ROUGH}
     if moving and films:
         begin = contact if contact is not None else min(float(times[0]) for times, _ in films)
@@ -56,7 +58,9 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
         stages.append(StagePart(name="first part", end=end, **rough))
     if moving and blurred:
         stages.append(StagePart(name="blurred", **rough))
-    return (*stages, StagePart(name="sharp"))
+    if moving or not stages:
+        stages.append(StagePart(name="sharp", parameters=moving))
+    return tuple(stages)
 
 
 def _centers(scene: Scene) -> Iterator[tuple[Array, Array]]:
