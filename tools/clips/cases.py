@@ -14,27 +14,27 @@ grid: {origin: [0, 0, 0], upper: [0.4, 0.4, 0.4], dx: $dx}
 gravity: [0, -9.81, 0]
 time: {duration: 0.4 s, frame: 10 ms}
 materials:
-  gel: {law: neo_hookean, E: 20 kPa, nu: 0.4, density: 1000 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 10 Pa s}}
+  gel: {law: neo_hookean, E: 30 kPa, nu: 0.4, density: 1000 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 10 Pa s}}
 bodies:
   cube:
-    shape: {box: {center: [0.2, 0.17, 0.2], size: [0.1, 0.1, 0.1]}}
+    shape: {box: {center: [0.2, 0.27, 0.2], size: [0.1, 0.1, 0.1]}}
     material: gel
     per_cell: $per_cell
-    velocity: [0.3, -1.0, 0]
+    velocity: [0.2, -0.3, 0]
 walls: {y_min: {type: slip, position: 0.05}}
 """,
     sought={
-        "materials.gel.E": Sought.modulus(20e3, 0.03),
-        "bodies.cube.velocity.x": Sought(0.3, (0.0, 0.5), (-2.0, 2.0)),
-        "bodies.cube.velocity.y": Sought(-1.0, (-0.7, -1.3), (-4.0, 2.0)),
+        "materials.gel.E": Sought.modulus(30e3, 0.03),
+        "bodies.cube.velocity.x": Sought(0.2, (0.0, 0.5), (-2.0, 2.0)),
+        "bodies.cube.velocity.y": Sought(-0.3, (0.0, -0.6), (-3.0, 2.0)),
     },
     eyes={
-        "front": Eye((0.2, 0.15, 1.2), (0.22, 0.14, 0.2), 18.0),
-        "side": Eye((1.15, 0.3, 0.5), (0.21, 0.13, 0.2), 18.0),
+        "front": Eye((0.23, 0.18, 1.2), (0.23, 0.17, 0.2), 20.0),
+        "side": Eye((1.15, 0.33, 0.5), (0.22, 0.16, 0.2), 20.0),
     },
     skin=Skin.LATTICE,
-    fine=Setting(0.025 / 3),
-    coarse=Setting(0.0125),
+    fine=Setting(0.05 / 7),
+    coarse=Setting(0.01),
 )
 
 PRESS = Case(
@@ -66,7 +66,6 @@ walls: {y_min: {type: mirror_no_slip, position: 0.03}}
 """,
     sought={
         "materials.plasticine.inelastic.yield_stress": Sought.modulus(6e3, 0.05),
-        "materials.plasticine.E": Sought.modulus(200e3, 0.03),
     },
     eyes={
         "front": Eye((0.12, 0.12, 0.92), (0.12, 0.1, 0.12), 17.0),
@@ -74,7 +73,7 @@ walls: {y_min: {type: mirror_no_slip, position: 0.03}}
     },
     skin=Skin.LATTICE,
     fine=Setting(0.02 / 3),
-    coarse=Setting(0.01),
+    coarse=Setting(0.0075),
     colors=((200, 120, 60), (90, 110, 190)),
 )
 
@@ -109,8 +108,8 @@ walls: {x_min: mirror_slip, y_min: mirror_no_slip, z_min: mirror_slip, z_max: mi
         "side": Eye((0.9, 0.25, 0.5), (0.12, 0.04, 0.02), 18.0),
     },
     skin=Skin.FIELD,
-    fine=Setting(0.02 / 3),
-    coarse=Setting(0.01),
+    fine=Setting(0.005),
+    coarse=Setting(0.02 / 3),
     colors=((200, 170, 110),),
 )
 
@@ -141,8 +140,8 @@ walls: {y_min: mirror_no_slip}
         "side": Eye((0.78, 0.35, 0.3), (0, 0.03, 0), 16.0),
     },
     skin=Skin.FIELD,
-    fine=Setting(0.005),
-    coarse=Setting(0.02 / 3),
+    fine=Setting(0.004),
+    coarse=Setting(0.005),
     colors=((200, 130, 40),),
 )
 
@@ -150,36 +149,36 @@ BODIES = Case(
     name="bodies",
     title="Two cubes of jelly, one on the other, fall on a slippery floor",
     scene="""
-grid: {origin: [0, 0, 0], upper: [0.325, 0.4, 0.325], dx: $dx}
+grid: {origin: [0, 0, 0], upper: [0.35, 0.4, 0.35], dx: $dx}
 gravity: [0, -9.81, 0]
-time: {duration: 0.36 s, frame: 9 ms}
+time: {duration: 0.3 s, frame: 10 ms}
 materials:
-  soft: {law: neo_hookean, E: 15 kPa, nu: 0.4, density: 1000 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 8 Pa s}}
-  firm: {law: neo_hookean, E: 40 kPa, nu: 0.4, density: 1000 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 8 Pa s}}
+  lower: {law: neo_hookean, E: 40 kPa, nu: 0.4, density: 1000 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 8 Pa s}}
+  upper: {law: neo_hookean, E: 15 kPa, nu: 0.4, density: 1000 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 8 Pa s}}
 bodies:
   lower:
     shape: {box: {center: [0.16, 0.13, 0.16], size: [0.1, 0.1, 0.1]}}
-    material: soft
+    material: lower
     per_cell: $per_cell
     velocity: [0, -1.2, 0]
   upper:
     shape: {box: {center: [0.17, 0.22, 0.16], size: [0.08, 0.08, 0.08]}}
-    material: firm
+    material: upper
     per_cell: $per_cell
     velocity: [0, -1.2, 0]
 walls: {y_min: {type: slip, position: 0.05}}
 """,
     sought={
-        "materials.soft.E": Sought.modulus(15e3, 0.03),
-        "materials.firm.E": Sought.modulus(40e3, 0.03),
+        "materials.lower.E": Sought.modulus(40e3, 0.03),
+        "materials.upper.E": Sought.modulus(15e3, 0.03),
     },
     eyes={
         "front": Eye((0.16, 0.17, 1.1), (0.17, 0.15, 0.16), 18.0),
         "side": Eye((1.0, 0.32, 0.5), (0.17, 0.14, 0.16), 18.0),
     },
     skin=Skin.LATTICE,
-    fine=Setting(0.025 / 3),
-    coarse=Setting(0.0125),
+    fine=Setting(0.05 / 7),
+    coarse=Setting(0.01),
     colors=((205, 80, 60), (70, 110, 190)),
 )
 
