@@ -39,7 +39,7 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     """
     assert scene.spec.fit is not None
     names = tuple(scene.spec.fit.parameters)
-    place = tuple(n for n in names if n.startswith("bodies.") and ".shape." in n)
+    place = tuple(n for n in names if n.startswith("placement.") or (n.startswith("bodies.") and ".shape." in n))
     speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
     blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
     films, stages = list(_centers(scene)), []

@@ -1,0 +1,91 @@
+"""Stages of a fit to pictures that the scene does not name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from physim.fit.settings import make_stages
+from physim.observe.flight import free_flight, mask_center
+from physim.scene.loader import Scene, load_scene
+
+SCENE = """
+title: a square falls
+dim: 2
+grid: {origin: [0, 0], upper: [0.4, 0.4], dx: 2 cm}
+gravity: [0, -9.81]
+time: {duration: 0.3 s, frame: 10 ms}
+cameras: {side: {size: [64, 64], side_view: {scale: 6.25 mm, center: [0.2, 0.2, 0]}}}
+videos: {clip: {file: clip.mp4, camera: side, mask: {file: masks.npz}}}
+materials: {gel: {law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000 kg/m^3}}
+bodies: {square: {shape: {box: {center: [0.1, 0.3], size: [0.1, 0.1]}}, material: gel, velocity: [0.2, 0]}}
+observe: {outline: {kind: silhouette, video: clip}}
+fit:
+  parameters:
+"""
+TIMES = np.arange(30) * 0.01
+LANDS = 0.15
+"""When the square reaches the floor [s]."""
+
+
+def path_of_the_square() -> np.ndarray:
+    """Centres in the picture [px]: a free fall, then rest."""
+    t = np.minimum(TIMES, LANDS)
+    return np.stack([16 + 32 * t, 16 + 0.5 * 9.81 / 6.25e-3 * t**2], axis=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from video_clips import write_clip
+
+    place = tmp_path_factory.mktemp("stages")
+    masks = np.zeros((len(TIMES), 640, 640), dtype=np.uint8)
+    for mask, (x, y) in zip(masks, path_of_the_square(), strict=True):
+        mask[round(10 * y) - 80 : round(10 * y) + 80, round(10 * x) - 80 : round(10 * x) + 80] = 255
+    small = masks.reshape(len(TIMES), 64, 10, 64, 10).mean(axis=(2, 4)).round().astype(np.uint8)
+    write_clip(place / "clip.mp4", [np.repeat(m[..., None], 3, axis=2) for m in small], fps=100)
+    np.savez(place / "masks.npz", masks=small, times=TIMES, size=np.array([64, 64]))
+    return place
+
+
+def scene(folder: Path, *parameters: str) -> Scene:
+    path = folder / "scene.yaml"
+    path.write_text(SCENE + "".join(f"    {p}: {{}}\n" for p in parameters))
+    return load_scene(path)
+
+
+def test_each_number_is_found_where_nothing_else_matters(folder: Path) -> None:
+    place, speed, modulus = "bodies.square.shape.box.center.x", "bodies.square.velocity.x", "materials.gel.E"
+    stages = {s.name: s for s in make_stages(scene(folder, modulus, speed, place))}
+    assert list(stages) == ["place", "flight", "first part", "blurred", "sharp"]
+    assert stages["place"].parameters == (place,) and stages["place"].end == 0.0
+    assert stages["flight"].parameters == (speed,)
+    assert stages["flight"].end == pytest.approx(LANDS, abs=0.015)
+    assert stages["first part"].end == pytest.approx(LANDS + 0.3 * (0.29 - LANDS), abs=0.015)
+    assert all(stages[n].parameters == (modulus,) for n in ("first part", "blurred", "sharp"))
+    assert stages["blurred"].overrides == ("observe.outline.blur=3.0",) and not stages["sharp"].overrides
+
+
+def test_a_stiffness_alone_needs_neither_place_nor_flight(folder: Path) -> None:
+    stages = make_stages(scene(folder, "materials.gel.E"))
+    assert [s.name for s in stages] == ["first part", "blurred", "sharp"]
+
+
+def test_stages_of_the_scene_stay_as_they_are(folder: Path) -> None:
+    path = folder / "own.yaml"
+    path.write_text(SCENE + "    materials.gel.E: {}\n  stages: [{name: mine}]\n")
+    assert [s.name for s in make_stages(load_scene(path))] == ["mine"]
+
+
+def test_a_flight_ends_where_the_parabola_does() -> None:
+    count, motion, error = free_flight(TIMES, path_of_the_square())
+    assert TIMES[count - 1] == pytest.approx(LANDS, abs=0.015)
+    assert 2 * motion[2, 1] == pytest.approx(9.81 / 6.25e-3, rel=0.05) and np.isfinite(error)
+
+
+def test_the_centre_of_a_mask() -> None:
+    mask = np.zeros((10, 20), dtype=np.uint8)
+    mask[2:4, 5:9] = 255
+    assert mask_center(mask) == (7.0, 3.0)
