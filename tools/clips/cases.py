@@ -25,6 +25,7 @@ walls: {y_min: {type: slip, position: 0.05}}
 """,
     sought={
         "materials.gel.E": Sought.modulus(30e3, 0.03),
+        "materials.gel.viscous.viscosity": Sought.modulus(10.0, 0.1),
         "bodies.cube.velocity.x": Sought(0.2, (0.0, 0.5), (-2.0, 2.0)),
         "bodies.cube.velocity.y": Sought(-0.3, (0.0, -0.6), (-3.0, 2.0)),
     },
@@ -34,7 +35,7 @@ walls: {y_min: {type: slip, position: 0.05}}
     },
     skin=Skin.LATTICE,
     fine=Setting(0.05 / 7),
-    coarse=Setting(0.01),
+    coarse=Setting(0.025 / 3),
 )
 
 PRESS = Case(

@@ -15,7 +15,7 @@ OBSERVED = {
     "two silhouettes": ("shape", "other"),
     "tracks": ("points",),
     "tracks, silhouette": ("points", "shape"),
-    "depth": ("depth",),
+    "depth, silhouette": ("depth", "shape"),
 }
 """What is compared, by the name in the table."""
 
