@@ -11,7 +11,7 @@ SHIPPED = {
 setup(
     packages=[*find_packages(include=["physim", "physim.*"]), *SHIPPED],
     package_dir=SHIPPED,
-    package_data={name: ["*.yaml", "*.csv", "*.stl", "*.obj", "*.safetensors"] for name in SHIPPED}
+    package_data={name: ["*.yaml", "*.csv", "*.stl", "*.obj", "*.safetensors", "*.mp4", "*.png"] for name in SHIPPED}
     | {"physim.speed": ["*.json"]},
     include_package_data=False,
 )

@@ -26,7 +26,7 @@ COVERAGE = 0.85
 def main(argv: list[str] | None = None) -> int:
     """Make films, fit them, and print the table; see the module."""
     from tools.clips.fit import OBSERVED, Found, fit
-    from tools.clips.make import make
+    from tools.clips.make import make, ship
 
     parser = argparse.ArgumentParser(prog="python -m tools.clips", description=__doc__)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES, metavar="NAME")
@@ -38,8 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("clips"), help="where the films are kept")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results, and go on from those in it")
     parser.add_argument("--only-make", action="store_true", help="make the films, fit nothing")
+    parser.add_argument("--ship", action="store_true", help="make the clip of scenes/jelly_video.yaml anew")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
+    if args.ship:
+        print(ship(Path(__file__).parents[2] / "scenes"))
+        return 0
     table = [Found(**row) for row in json.loads(args.json.read_text())] if args.json and args.json.is_file() else []
     known = {(f.case, f.observed, f.start, f.seed) for f in table}
     for name in args.cases:

@@ -218,4 +218,35 @@ walls: {x_min: {type: mirror_no_slip, position: 0}}
     colors=((70, 150, 90),),
 )
 
+SHIPPED = Case(
+    name="jelly_video",
+    title="A jelly on a plate wobbles",
+    scene="""
+solver: solid
+grid: {origin: [-0.04, 0, -0.04], upper: [0.04, 0.096, 0.04], dx: $dx}
+gravity: [0, -9.81, 0]
+time: {duration: 0.6 s, frame: 20 ms}
+materials:
+  jelly: {law: neo_hookean, E: 9 kPa, nu: 0.4, density: 1050 kg/m^3, viscous: {law: kelvin_voigt, viscosity: 25 Pa s}}
+bodies:
+  jelly:
+    shape: {box: {lower: [-0.04, 0, -0.04], upper: [0.04, 0.096, 0.04]}}
+    material: jelly
+    per_cell: $per_cell
+    velocity: [0.5, 0, 0]
+walls: {y_min: {type: mirror_no_slip, position: 0}}
+""",
+    sought={
+        "materials.jelly.E": Sought.modulus(9e3, 0.03),
+        "materials.jelly.viscous.viscosity": Sought.modulus(25.0, 0.1),
+        "bodies.jelly.velocity.x": Sought(0.5, (0.3, 0.8), (-2.0, 2.0)),
+    },
+    eyes={"jelly_video": Eye((0.0, 0.06, 2.5), (0.0, 0.05, 0.0), 5.1)},
+    skin=Skin.LATTICE,
+    fine=Setting(0.008),
+    coarse=Setting(0.016),
+    colors=((190, 60, 110),),
+)
+"""The clip that comes with the scenes."""
+
 CASES = {case.name: case for case in (JELLY, PRESS, SAND, DROP, BODIES, BEAM)}

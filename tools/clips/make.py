@@ -8,6 +8,7 @@ import numpy as np
 
 from physim.view.footage import Window, track_video
 from tools.clips.case import Case
+from tools.clips.cases import SHIPPED
 from tools.clips.draw import Pictures, draw
 from tools.clips.film import write_film
 from tools.clips.simulate import simulate
@@ -33,6 +34,15 @@ def make(case: Case, folder: Path, *, seed: int = 0) -> Path:
             write_depth(place / "depth.npz", pictures, frame, case.background, seed=seed)
             track_video(film, Window(None, None, None, 1), points=POINTS, out=place / "tracks.npz", background=empty)
     return place
+
+
+def ship(folder: Path) -> Path:
+    """The clip that comes with the scenes, and the place without the body."""
+    drawn = draw(SHIPPED, motion := simulate(SHIPPED, SHIPPED.fine))
+    (name, pictures), *_ = drawn.items()
+    path = folder / f"{name}.mp4"
+    write_film(path, pictures, motion.frame, seed=0)
+    return path
 
 
 def write_depth(path: Path, pictures: Pictures, frame: float, background: float, *, seed: int) -> None:
