@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from physim.fit.run import fit_scene
 from physim.fit.settings import make_stages
 from physim.observe.flight import free_flight, mask_center
 from physim.scene.loader import Scene, load_scene
@@ -62,8 +63,8 @@ def test_each_number_is_found_where_nothing_else_matters(folder: Path) -> None:
     assert list(stages) == ["place", "flight", "first part", "blurred", "sharp"]
     assert stages["place"].parameters == (place,) and stages["place"].end == 0.0
     assert stages["flight"].parameters == (speed,)
-    assert stages["flight"].end == pytest.approx(LANDS, abs=0.015)
-    assert stages["first part"].end == pytest.approx(LANDS + 0.3 * (0.29 - LANDS), abs=0.015)
+    assert stages["flight"].end == pytest.approx(0.8 * LANDS, abs=0.015)
+    assert 0.8 * LANDS < stages["first part"].end < LANDS + 0.3 * (0.29 - LANDS)
     assert all(stages[n].parameters == (modulus,) for n in ("first part", "blurred", "sharp"))
     assert stages["blurred"].overrides == ("observe.outline.blur=3.0",) and not stages["sharp"].overrides
 
@@ -89,3 +90,12 @@ def test_the_centre_of_a_mask() -> None:
     mask = np.zeros((10, 20), dtype=np.uint8)
     mask[2:4, 5:9] = 255
     assert mask_center(mask) == (7.0, 3.0)
+
+
+def test_the_shipped_film_tells_its_stiffness() -> None:
+    """The first quarter of it, from a start nearby; `physim fit jelly_video` takes all of it, from five times too soft."""
+    changes = ["materials.jelly.E=7 kPa", "materials.jelly.viscous.viscosity=20 Pa s", "bodies.jelly.velocity.x=0.45"]
+    given = load_scene("jelly_video", [*changes, "fit.stages=[{name: sharp, end: 0.16 s, iterations: 5}]"])
+    result = fit_scene(given, out=None, quiet=True)
+    assert result.values["materials.jelly.E"] == pytest.approx(9e3, rel=0.05)
+    assert result.values["bodies.jelly.velocity.x"] == pytest.approx(0.5, rel=0.05)

@@ -21,6 +21,8 @@ BLUR = 3.0
 OUTLINES = ("silhouette", "overlap", "colour")
 FEWEST = 4
 """Frames before the first contact from which velocities are found on their own."""
+SURE = 0.8
+"""Share of it that is surely before the contact, which begins before it is seen."""
 FIRST = 0.3
 """Share of the record after the flight that is fitted before all of it: what swings is not yet a period off."""
 ITERATIONS = 8
@@ -46,14 +48,14 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     if place and films:
         first = max(float(times[0]) for times, _ in films)
         stages.append(StagePart(name="place", parameters=place, end=first, iterations=ITERATIONS))
-    contact = _contact(films) if speed else None
-    if contact is not None:
-        stages.append(StagePart(name="flight", parameters=speed, end=contact, iterations=ITERATIONS))
+    flown = _flown(films) if speed else None
+    if flown is not None:
+        stages.append(StagePart(name="flight", parameters=speed, end=flown, iterations=ITERATIONS))
     done = {n for stage in stages for n in stage.parameters}
     moving = tuple(n for n in names if n not in done)
     rough: dict[str, Any] = {"parameters": moving, "set": blurred, "iterations": ITERATIONS, "tolerance": ROUGH}
     if moving and films:
-        begin = contact if contact is not None else min(float(times[0]) for times, _ in films)
+        begin = flown if flown is not None else min(float(times[0]) for times, _ in films)
         end = begin + FIRST * (max(float(times[-1]) for times, _ in films) - begin)
         stages.append(StagePart(name="first part", end=end, **rough))
     if moving and blurred:
@@ -82,7 +84,8 @@ def _centers(scene: Scene) -> Iterator[tuple[Array, Array]]:
         yield at[at >= 0.0], centers[at >= 0.0]
 
 
-def _contact(films: Sequence[tuple[Array, Array]]) -> float | None:
-    """When a motion first differs from a free flight [s]; None where too few frames come before."""
+def _flown(films: Sequence[tuple[Array, Array]]) -> float | None:
+    """Until when all motions are surely a free flight [s]; None where too few frames come before."""
     counts = [(times, free_flight(times, centers)[0]) for times, centers in films if len(times) >= FEWEST]
-    return min((float(times[n - 1]) for times, n in counts if n >= FEWEST), default=None)
+    ends = (float(times[0] + SURE * (times[n - 1] - times[0])) for times, n in counts if n >= FEWEST)
+    return min(ends, default=None)
