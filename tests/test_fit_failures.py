@@ -221,7 +221,7 @@ class TestExpectedNumber:
         return end.value.code
 
     def test_a_fit_whose_number_is_off_exits_with_1(self, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("physim.cli.drawn", lambda folder: {})
+        monkeypatch.setattr("physim.cli.drawn", lambda folder, films: {})
         path = bounce(tmp_path, recordings=False)
         expect = "expect={meaning: height at the end, observe: height, value: 1 m, tolerance: 1 cm}"
         changes = ["--set", "fit.iterations=4", "--set", expect, "--out", str(tmp_path / "runs")]
