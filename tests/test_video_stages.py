@@ -93,7 +93,7 @@ def test_the_centre_of_a_mask() -> None:
 
 
 def test_the_shipped_film_tells_its_stiffness() -> None:
-    """The first quarter of it, from a start nearby; `physim fit jelly_video` takes all of it, from five times too soft."""
+    """The first quarter of it, from a start nearby; `physim fit jelly_video` takes all, from five times too soft."""
     changes = ["materials.jelly.E=7 kPa", "materials.jelly.viscous.viscosity=20 Pa s", "bodies.jelly.velocity.x=0.45"]
     given = load_scene("jelly_video", [*changes, "fit.stages=[{name: sharp, end: 0.16 s, iterations: 5}]"])
     result = fit_scene(given, out=None, quiet=True)
