@@ -244,6 +244,7 @@ _TORCH_WP = types.SimpleNamespace(
     ),
 )
 
+
 def torch_words() -> types.SimpleNamespace:
     """The words of `wp` in torch, for readers that have other matrices."""
     return _TORCH_WP

@@ -14,9 +14,7 @@ from physim.sim.trajectory import RolloutFailure, Status
 class Oscillator(Problem):
     """A released beam's tip: y = g/w^2 (1 - exp(-c t) cos(w t)), w = 2 sqrt(E); fails where E is in `breaks`."""
 
-    def __init__(
-        self, noise=0.01, seed=0, breaks=(1e9, 1e9), dummy=False, count=120, huber=None, drift=0.0
-    ) -> None:
+    def __init__(self, noise=0.01, seed=0, breaks=(1e9, 1e9), dummy=False, count=120, huber=None, drift=0.0) -> None:
         quantities = [
             Quantity("materials.beam.E", "Pa", 8.0),
             Quantity("materials.beam.damping", "1/s", 0.3, lower=1e-3, upper=30.0),

@@ -40,16 +40,12 @@ def block(
     return SolverSolid(model, X, v, **options)  # type: ignore[arg-type]
 
 
-def neo_hookean(
-    E: float = 100.0, nu: float = 0.0, rho0: float = 1.0, viscosity: float | None = None
-) -> Material:
+def neo_hookean(E: float = 100.0, nu: float = 0.0, rho0: float = 1.0, viscosity: float | None = None) -> Material:
     values = {"E": E, "nu": nu} | ({} if viscosity is None else {"viscosity": viscosity})
     return Material("neo_hookean", None if viscosity is None else "kelvin_voigt", rho0=rho0, values=values)
 
 
-def run(
-    solver: SolverSolid, state: NodalState, duration: float, watch, dt: float | None = None, per: int = 1
-):
+def run(solver: SolverSolid, state: NodalState, duration: float, watch, dt: float | None = None, per: int = 1):
     """Times and `watch(state)` after every `per` substeps."""
     dt = dt or solver.stable_dt(state)
     count = math.ceil(duration / (dt * per))

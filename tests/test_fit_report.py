@@ -21,9 +21,7 @@ from physim.fit.uncertainty import assess
 @pytest.fixture(scope="module")
 def result():
     problem = Oscillator(dummy=True)
-    position = run_fit(
-        problem, [Stage("early", end=1.0), Stage("all")], [problem.space.factored(f) for f in (0.5, 2)]
-    )
+    position = run_fit(problem, [Stage("early", end=1.0), Stage("all")], [problem.space.factored(f) for f in (0.5, 2)])
     best = position.finished[best_start(position)].raw
     comparisons = [c for r in problem.recordings for c in problem.predict(r, best)]
     comparisons[1] = comparisons[1].within(None, 4.0)
@@ -74,9 +72,7 @@ def test_json_has_plain_numbers(result, tmp_path):
     result.write_json(tmp_path / "result.json")
     data = json.loads((tmp_path / "result.json").read_text())
     E = data["parameters"]["materials.beam.E"]
-    assert (
-        E["value"] == pytest.approx(4.0, rel=0.01) and E["low"] < E["value"] < E["high"] and E["unit"] == "Pa"
-    )
+    assert E["value"] == pytest.approx(4.0, rel=0.01) and E["low"] < E["value"] < E["high"] and E["unit"] == "Pa"
     assert data["parameters"]["materials.beam.nu"]["sd"] == "inf"
     assert len(data["starts"]) == 2 and data["best_start"] in (0, 1)
 

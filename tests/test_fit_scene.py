@@ -50,10 +50,7 @@ def test_folder_holds_everything(result):
     assert {"scene.yaml", "log.jsonl", "checkpoints", "material.yaml", "result.json", "report.html"} <= names
     log = read_log(result.folder / "log.jsonl")
     assert [r["event"] for r in log] == ["iteration"] * len(result.position.history) + ["end"]
-    assert (
-        json.loads((result.folder / "result.json").read_text())["parameters"]["materials.jelly.E"]["unit"]
-        == "Pa"
-    )
+    assert json.loads((result.folder / "result.json").read_text())["parameters"]["materials.jelly.E"]["unit"] == "Pa"
     assert "a.corners" in (result.folder / "report.html").read_text()
     again = load_scene(result.folder / "scene.yaml")
     assert make_problem(again).recordings == ("a", "b")
@@ -82,9 +79,7 @@ def test_adjoint_gradient_agrees_with_differences(scene_file):
 def test_threads_do_not_change_the_residuals(scene_file):
     problem = make_problem(load_scene(scene_file))
     points = [problem.space.start() + 0.01 * k for k in range(3)]
-    one, two = (
-        Objective(problem, Stage(), problem.space.start(), threads=n).residuals(points) for n in (1, 2)
-    )
+    one, two = (Objective(problem, Stage(), problem.space.start(), threads=n).residuals(points) for n in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
@@ -120,9 +115,7 @@ def test_resume_gives_the_same_answer(scene_file, result, tmp_path, monkeypatch)
 def test_rebuilt_parameters(tmp_path):
     scene = load_scene(bounce(tmp_path, recordings=False), ["fit.parameters={materials.jelly.density: {}}"])
     problem = make_problem(scene)
-    light, heavy = (
-        problem.predict("", problem.space.raw([rho]))[0].predicted[-1].item() for rho in (500.0, 2000.0)
-    )
+    light, heavy = (problem.predict("", problem.space.raw([rho]))[0].predicted[-1].item() for rho in (500.0, 2000.0))
     assert abs(light - heavy) > 0.01
     with pytest.raises(FitError, match=r"materials\.jelly\.density has no gradient"):
         Objective(problem, Stage(), problem.space.start()).value_and_gradient(problem.space.start())

@@ -23,9 +23,7 @@ def block(nx=8, ny=5, nz=5, h=0.01) -> torch.Tensor:
 
 def affine(seed=0) -> tuple[torch.Tensor, torch.Tensor]:
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(3, 3, generator=g, dtype=torch.float64), torch.randn(
-        3, generator=g, dtype=torch.float64
-    )
+    return torch.randn(3, 3, generator=g, dtype=torch.float64), torch.randn(3, generator=g, dtype=torch.float64)
 
 
 def straight(axis=0) -> Coordinate:
@@ -35,9 +33,7 @@ def straight(axis=0) -> Coordinate:
 class TestTracks:
     def test_affine_motion_carries_markers_exactly_also_outside(self):
         x0 = block()
-        points = torch.tensor(
-            [[0.04, 0.025, 0.025], [0.09, 0.03, 0.02], [0.04, 0.06, -0.01]], dtype=torch.float64
-        )
+        points = torch.tensor([[0.04, 0.025, 0.025], [0.09, 0.03, 0.02], [0.04, 0.06, -0.01]], dtype=torch.float64)
         tracks = Tracks.bind(x0, points)
         A, b = affine()
         moved = tracks.read(Snapshot(x0 @ A.T + b)).reshape(-1, 3)
@@ -58,9 +54,7 @@ class TestTracks:
         A, b = affine()
         A[2], A[:, 2] = 0.0, 0.0
         A[2, 2] = 1.0
-        torch.testing.assert_close(
-            Tracks.bind(x0, p).positions(x0 @ A.T + b), p @ A.T + b, rtol=0, atol=1e-10
-        )
+        torch.testing.assert_close(Tracks.bind(x0, p).positions(x0 @ A.T + b), p @ A.T + b, rtol=0, atol=1e-10)
         with pytest.raises(InputError, match="one plane"):
             Tracks.bind(x0, p + torch.tensor([0.0, 0.0, 0.01]))
 
@@ -102,9 +96,7 @@ class TestGauges:
     def test_mean_weighs_by_volume(self):
         x = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]])
         share = volume_share(torch.tensor([1.0, 3.0]), torch.arange(2))
-        assert Mean(torch.arange(2), share, straight(), zero=0.25).read(Snapshot(x)).item() == pytest.approx(
-            0.5
-        )
+        assert Mean(torch.arange(2), share, straight(), zero=0.25).read(Snapshot(x)).item() == pytest.approx(0.5)
         with pytest.raises(InputError, match="no particle"):
             volume_share(torch.ones(2), torch.arange(0))
 
@@ -119,9 +111,7 @@ class TestGauges:
         assert Spread(every, share, eye[[0, 2]]).read(Snapshot(x)).item() == pytest.approx(0.3, rel=0.01)
         bar = torch.linspace(-1, 1, 4001, dtype=torch.float64)[:, None] * eye[:1]
         share = volume_share(torch.ones(4001), torch.arange(4001))
-        assert Spread(torch.arange(4001), share, eye[:1]).read(Snapshot(bar)).item() == pytest.approx(
-            1.0, rel=1e-3
-        )
+        assert Spread(torch.arange(4001), share, eye[:1]).read(Snapshot(bar)).item() == pytest.approx(1.0, rel=1e-3)
 
     def test_radial_coordinate(self):
         c = Coordinate(unit_vector([0, 2, 0]), torch.tensor([1.0, 0, 0], dtype=torch.float64), radial=True)
@@ -156,13 +146,9 @@ class TestFront:
         assert front.read(Snapshot(x)).item() == pytest.approx(1.0, abs=0.01)
 
     def test_gradient(self):
-        s = torch.rand(
-            50, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True
-        )
+        s = torch.rand(50, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
         share = torch.full((50,), 0.02, dtype=torch.float64)
-        assert torch.autograd.gradcheck(
-            lambda q: soft_quantile(q, share, 0.05, 0.1), (s,), eps=1e-5, atol=1e-6
-        )
+        assert torch.autograd.gradcheck(lambda q: soft_quantile(q, share, 0.05, 0.1), (s,), eps=1e-5, atol=1e-6)
         (g,) = torch.autograd.grad(soft_quantile(s, share, 0.05, 0.1), s)
         assert float(g.sum()) == pytest.approx(1.0)
 

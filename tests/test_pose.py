@@ -66,9 +66,7 @@ def test_is_static_under_the_gravity_that_holds_it(scene_file):
             break
     assert scale is not None
     with torch.no_grad():
-        half = rollout(
-            free.solver, free.state, dt=free.dt, steps=free.steps, every=free.every, save=see(free)
-        )
+        half = rollout(free.solver, free.state, dt=free.dt, steps=free.steps, every=free.every, save=see(free))
     gauge = make_gauges(free)["drop"]
     lowest = min(float(gauge.read(s)[0]) for s in half.saved)
     # Released straight, it swings to twice its static drop, nearly.

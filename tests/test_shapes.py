@@ -76,16 +76,12 @@ def test_distance_is_a_distance(shape):
 
 def test_distances_against_closed_forms():
     box = Box((1, 0, 0), (2, 2, 2))
-    assert np.allclose(
-        box.signed_distance([[1, 0, 0], [3, 0, 0], [3, 2, 0], [3, 2, 1.5]]), [-1, 1, 2**0.5, 1.5]
-    )
+    assert np.allclose(box.signed_distance([[1, 0, 0], [3, 0, 0], [3, 2, 0], [3, 2, 1.5]]), [-1, 1, 2**0.5, 1.5])
     turned = Box((0, 0, 0), (4, 2, 2), rotation=QUARTER_Z)
     assert np.allclose(turned.signed_distance([[0, 1.5, 0], [1.5, 0, 0]]), [-0.5, 0.5])
     assert np.allclose(Sphere((0, 0, 1), 0.5).signed_distance([[0, 0, 3], [0, 0, 1]]), [1.5, -0.5])
     cylinder = Cylinder((0, 0, 0), 1.0, 2.0, "x")
-    assert np.allclose(
-        cylinder.signed_distance([[0, 0, 0], [2, 0, 0], [0, 3, 0], [2, 2, 0]]), [-1, 1, 2, 2**0.5]
-    )
+    assert np.allclose(cylinder.signed_distance([[0, 0, 0], [2, 0, 0], [0, 3, 0], [2, 2, 0]]), [-1, 1, 2, 2**0.5])
     floor = Plane((0, 1, 0), (0, 2, 0))
     assert np.allclose(floor.signed_distance([[5, 3, 1], [0, -1, 0]]), [2, -2])
     ell = Polygon([(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)])
@@ -244,9 +240,7 @@ def test_open_mesh_names_file_and_edges(tmp_path):
     mesh.update_faces(np.arange(len(mesh.faces)) > 0)
     path = tmp_path / "lid_missing.stl"
     mesh.export(path)
-    with pytest.raises(
-        InputError, match=r"lid_missing.stl': not watertight, 3 open edges among 18.*Fill Holes"
-    ):
+    with pytest.raises(InputError, match=r"lid_missing.stl': not watertight, 3 open edges among 18.*Fill Holes"):
         Mesh(path)
 
 
@@ -266,9 +260,7 @@ def test_missing_and_unreadable_files(tmp_path):
 
 
 def test_wrong_units():
-    with pytest.warns(
-        UserWarning, match=r"30 x 30 x 100 m with scale 1. Is the file in millimetres\? Try scale 0.001"
-    ):
+    with pytest.warns(UserWarning, match=r"30 x 30 x 100 m with scale 1. Is the file in millimetres\? Try scale 0.001"):
         Mesh(brick((30, 30, 100)))
     with pytest.raises(InputError, match="Allowed"):
         Mesh(brick((3e4, 3e4, 1e5)))

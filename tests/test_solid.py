@@ -26,9 +26,7 @@ def falling_zeros(t: np.ndarray, y: np.ndarray) -> np.ndarray:
 def bar(cells: int, fixed: bool, amplitude: float = 1e-4) -> tuple[SolverSolid, NodalState, Tensor, float]:
     """A bar of one metre vibrating in its first longitudinal mode, c = 10 m/s; its exact frequency [Hz]."""
     dx = 1.0 / cells
-    walls = (Wall(1, False, 0.0, SLIP), Wall(1, True, 2 * dx, SLIP)) + (
-        (Wall(0, False, 0.0, SLIP),) if fixed else ()
-    )
+    walls = (Wall(1, False, 0.0, SLIP), Wall(1, True, 2 * dx, SLIP)) + ((Wall(0, False, 0.0, SLIP),) if fixed else ())
     solver = block((cells, 2, 0), dx, neo_hookean(), walls=walls)
     x = solver.particles(solver.initial_state()).x[:, 0]
     mode = torch.sin(0.5 * math.pi * x) if fixed else torch.cos(math.pi * x)
@@ -61,9 +59,7 @@ def test_bar_frequency_converges_to_second_order() -> None:
 def test_wave_arrives_on_time() -> None:
     cells, material = 200, neo_hookean(nu=0.3)
     lam_2mu = 100.0 * 0.7 / (1.3 * 0.4)
-    solver = block(
-        (cells, 2, 0), 0.005, material, walls=(Wall(1, False, 0.0, SLIP), Wall(1, True, 0.01, SLIP))
-    )
+    solver = block((cells, 2, 0), 0.005, material, walls=(Wall(1, False, 0.0, SLIP), Wall(1, True, 0.01, SLIP)))
     v = torch.zeros(solver.model.vol0.shape[0], 3, dtype=torch.float64)
     v[solver.particles(solver.initial_state()).x[:, 0] < 0.2, 0] = 1e-4
     state = solver.initial_state(v=v)
@@ -193,9 +189,7 @@ def test_phase_gradient_of_the_bar() -> None:
 
 
 def turning_plane() -> Collider:
-    return Collider.plane(
-        (0, 0, 0), (1, 0, 0), contact=Contact.STICK, velocity=(0.1, 0.2, 0), spin=(0, 0, 0.7)
-    )
+    return Collider.plane((0, 0, 0), (1, 0, 0), contact=Contact.STICK, velocity=(0.1, 0.2, 0), spin=(0, 0, 0.7))
 
 
 PLASTIC = {"E": 100.0, "nu": 0.3, "yield_stress": 1.0, "hardening": 5.0}
@@ -220,9 +214,7 @@ def test_gradients_match_central_differences(name: str) -> None:
     live = torch.tensor([1.0, 1.0, 1.0 if dim == 3 else 0.0], dtype=torch.float64)
 
     def normal(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, dtype=torch.float64, generator=rng) * (
-            live if like.shape[-1:] == (3,) else 1.0
-        )
+        return torch.randn(like.shape, dtype=torch.float64, generator=rng) * (live if like.shape[-1:] == (3,) else 1.0)
 
     start = solver.initial_state()
     dt = 0.5 * solver.stable_dt(start)

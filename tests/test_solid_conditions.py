@@ -177,9 +177,7 @@ def test_nearly_incompressible_beam_does_not_lock() -> None:
 
 def test_plastic_law_below_yield_is_elastic_without_drift() -> None:
     values = {"E": 100.0, "nu": 0.3}
-    plastic = Material(
-        "hencky", None, "von_mises", rho0=1.0, values=values | {"yield_stress": 1e6, "hardening": 0.0}
-    )
+    plastic = Material("hencky", None, "von_mises", rho0=1.0, values=values | {"yield_stress": 1e6, "hardening": 0.0})
     ends = []
     for material in (Material("hencky", rho0=1.0, values=values), plastic):
         solver = block((4, 2, 0), 0.1, material, walls=CLAMP, gravity=(0, -2, 0))
@@ -203,9 +201,7 @@ def test_parameters_per_particle_and_two_materials() -> None:
         else:
             materials = [Material("neo_hookean", rho0=1.0, values={"E": E, "nu": torch.full_like(E, 0.2)})]
             bodies = None
-        model = Model(
-            base.model.grid, base.model.vol0, materials, bodies=bodies, gravity=(1, -1, 0), walls=CLAMP
-        )
+        model = Model(base.model.grid, base.model.vol0, materials, bodies=bodies, gravity=(1, -1, 0), walls=CLAMP)
         solver = SolverSolid(model, X)
         with torch.no_grad():
             ends.append(solver.advance(solver.initial_state(), None, 2e-3, 300).u)

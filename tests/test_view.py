@@ -78,9 +78,7 @@ def test_particles_land_where_the_camera_says(backend):
     for dim, points in ((3, BODY.x), (2, sample(Box((1.0, 2.0), (0.4, 0.2)), spacing=0.02, dim=2).x)):
         shown = Recording(points)
         camera = fit_camera(shown.bounds, dim=dim, aspect=SMALL[0] / SMALL[1])
-        (image,) = render_frames(
-            shown, camera=camera, size=SMALL, backend=backend, captions=False, color="#2f7fc1"
-        )
+        (image,) = render_frames(shown, camera=camera, size=SMALL, backend=backend, captions=False, color="#2f7fc1")
         assert image.shape == (SMALL[1], SMALL[0], 3) and image.dtype == np.uint8
         rows, columns = np.nonzero(inked(image))
         at, scale, _ = camera.project(points, SMALL)
@@ -91,9 +89,7 @@ def test_particles_land_where_the_camera_says(backend):
 
 
 def test_frames_move_with_the_particles(backend):
-    images = render_frames(
-        recording(), Stage((0, 0, 0), (1, 1, 1)), size=SMALL, backend=backend, color="#2f7fc1"
-    )
+    images = render_frames(recording(), Stage((0, 0, 0), (1, 1, 1)), size=SMALL, backend=backend, color="#2f7fc1")
     middles = [np.nonzero(inked(image))[0].mean() for image in images]
     assert len(images) == 3 and middles[0] < middles[1] < middles[2]
 
@@ -138,8 +134,7 @@ def test_plane_strain_colliders(backend):
 
 def test_captions_change_only_the_margin(vtk):
     bare, full = (
-        render_frames(recording(), size=SMALL, captions=c, backend=vtk, frames=[1], color="speed")[0]
-        for c in (0, 1)
+        render_frames(recording(), size=SMALL, captions=c, backend=vtk, frames=[1], color="speed")[0] for c in (0, 1)
     )
     changed = np.nonzero((bare != full).any(axis=2))
     assert len(changed[0]) > 50 and (full[40:100, 60:130] == bare[40:100, 60:130]).all()
@@ -355,12 +350,7 @@ def test_diagrams(tmp_path):
 
 def test_tiles():
     tiles = tile_images([np.full((4, 6, 3), v, np.uint8) for v in (0, 50, 100)], columns=2, gap=2)
-    assert (
-        tiles.shape == (10, 14, 3)
-        and tiles[0, 8, 0] == 50
-        and tiles[6, 0, 0] == 100
-        and tiles[9, 13, 0] == 255
-    )
+    assert tiles.shape == (10, 14, 3) and tiles[0, 8, 0] == 50 and tiles[6, 0, 0] == 100 and tiles[9, 13, 0] == 255
 
 
 def test_progress_passes_items_through(monkeypatch):

@@ -182,6 +182,7 @@ def _starts(result: FitResult) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, numeric: Sequence[int] | range = ()) -> str:
     """A table in HTML; the columns in `numeric` stand to the right."""
+
     def line(cells: Sequence[str], tag: str) -> str:
         inside = (
             f'<{tag} class="n">{escape(c)}</{tag}>' if i in numeric else f"<{tag}>{escape(c)}</{tag}>"

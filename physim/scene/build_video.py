@@ -108,9 +108,7 @@ def _outline(built: Built, part: Any, view: View) -> Silhouette:
 def sight(built: Built, part: Any, camera: PixelCamera) -> Silhouette:
     """The body that an observation of a video is about, as a camera sees it."""
     hidden = [built.rows(name) for name in part.hidden_by] if hasattr(part, "hidden_by") else []
-    return Silhouette(
-        camera, spacings(built), built.rows(part.body), hidden_by=torch.cat(hidden) if hidden else None
-    )
+    return Silhouette(camera, spacings(built), built.rows(part.body), hidden_by=torch.cat(hidden) if hidden else None)
 
 
 def _silhouette(built: Built, name: str, part: Any) -> Pictured:
