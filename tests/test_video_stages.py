@@ -74,6 +74,15 @@ def test_a_stiffness_alone_needs_neither_place_nor_flight(folder: Path) -> None:
     assert [s.name for s in stages] == ["first part", "blurred", "sharp"]
 
 
+def test_in_one_picture_the_place_stays_free_with_the_material(folder: Path) -> None:
+    path = folder / "photograph.yaml"
+    names = ("materials.gel.E", "bodies.square.shape.box.center.x")
+    text = SCENE.replace("camera: side,", "camera: side, end: 0.001 s,")
+    path.write_text(text + "".join(f"    {n}: {{}}\n" for n in names))
+    stages = make_stages(load_scene(path))
+    assert [(s.name, s.parameters) for s in stages] == [("material", names[:1]), ("sharp", ())]
+
+
 def test_stages_of_the_scene_stay_as_they_are(folder: Path) -> None:
     path = folder / "own.yaml"
     path.write_text(SCENE + "    materials.gel.E: {}\n  stages: [{name: mine}]\n")

@@ -37,7 +37,8 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     Shapes and places are found on the first frame alone; velocities on the frames before the motion first differs
     from a free flight. They then stay as they are, because contact, which no grid resolves fully, would pull at them;
     intervals know of them all the same. What is left is found on outlines blurred so that a start far away sees its
-    way, first on the first part of the record, and at last on outlines as they are.
+    way, first on the first part of the record, and at last on outlines as they are. In a single picture the material
+    comes first, and then all.
     """
     assert scene.spec.fit is not None
     names = tuple(scene.spec.fit.parameters)
@@ -45,6 +46,11 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
     blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
     films, stages = list(_centers(scene)), []
+    if films and all(len(times) == 1 for times, _ in films):
+        # In one picture a soft body looks like a tilted one: the place must be free while the material is.
+        rest = tuple(n for n in names if n not in place)
+        alone = StagePart(name="material", parameters=rest, set=blurred, iterations=ITERATIONS, tolerance=ROUGH)
+        return (alone, StagePart(name="sharp")) if place and rest else (StagePart(name="sharp"),)
     if place and films:
         first = max(float(times[0]) for times, _ in films)
         stages.append(StagePart(name="place", parameters=place, end=first, iterations=ITERATIONS))

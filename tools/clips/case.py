@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from string import Template
 
@@ -94,7 +94,6 @@ class Case:
         colors: of the bodies, in their order, from 0 to 255.
         fine, coarse: resolutions of film and fit.
         background: distance of the wall behind, along the axis of the first camera [m].
-        changes: entries of the scene text that differ in the fit, such as starts of numbers that are fitted along.
     """
 
     name: str
@@ -107,7 +106,6 @@ class Case:
     coarse: Setting
     colors: tuple[tuple[int, int, int], ...] = ((205, 80, 60),)
     background: float = 1.5
-    changes: dict[str, str] = field(default_factory=dict)
 
     def text(self, setting: Setting) -> str:
         """The scene at a resolution, with the cameras."""

@@ -57,14 +57,21 @@ def _drawn(case: Case, place: Path) -> tuple[dict[str, Pictures], float]:
     """The clean pictures; kept in a file."""
     place.mkdir(parents=True, exist_ok=True)
     kept = place / "clean.npz"
-    if not kept.exists():
+    text = case.text(case.fine)
+    if not kept.exists() or _made_of(kept) != text:
         motion = simulate(case, case.fine)
         arrays = {
             f"{name}.{key}": getattr(pictures, key)
             for name, pictures in draw(case, motion).items()
             for key in ("color", "cover", "depth")
         }
-        np.savez_compressed(kept, frame=motion.frame, dt=motion.dt, particles=motion.x.shape[1], **arrays)
+        np.savez_compressed(kept, text=text, frame=motion.frame, **arrays)
     with np.load(kept, allow_pickle=False) as found:
         keys = ("color", "cover", "depth")
         return {n: Pictures(*(found[f"{n}.{k}"] for k in keys)) for n in case.eyes}, float(found["frame"])
+
+
+def _made_of(kept: Path) -> str:
+    """The scene that kept pictures are of."""
+    with np.load(kept, allow_pickle=False) as found:
+        return str(found["text"]) if "text" in found else ""
