@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from physim.errors import InputError, SimulationError
+from physim.fit.cells import CELLS, cell_size, doubt, other_grids
 from physim.fit.problem import Problem
 from physim.fit.settings import SI_NAMES, fit_part
 from physim.fit.space import Space
@@ -18,7 +20,7 @@ from physim.observe.record import Comparison
 from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene
 from physim.scene.overrides import find
-from physim.scene.units import NUMBER, Dimension, UnitError, column_unit, parse, written
+from physim.scene.units import LENGTH, NUMBER, Dimension, UnitError, column_unit, parse, written
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Assumption:
 
 
 def make_assumptions(scene: Scene, space: Space) -> tuple[Assumption, ...]:
-    """The assumptions of the fit section.
+    """The assumptions of the fit section, and the grid's where pictures are compared.
 
     Raises:
         SceneError: a path that names no number in any recording, one of another kind, or a fitted one.
@@ -82,11 +84,37 @@ def make_assumptions(scene: Scene, space: Space) -> tuple[Assumption, ...]:
         except UnitError as error:
             raise scene.error(place, str(error)) from None
         found.append(assumption)
-    return tuple(found)
+    return (*found, *_cells(scene, found))
 
 
-def both_sides(problem: Problem, assumptions: Sequence[Assumption]) -> list[tuple[Problem, Problem]]:
-    """The problem with each assumed number one standard deviation above and below.
+def _cells(scene: Scene, others: Sequence[Assumption]) -> tuple[Assumption, ...]:
+    """The grid, where pictures are compared and nothing else is said of it: their noise is finer than any grid."""
+    dx = cell_size(scene)
+    filmed = any(getattr(part, "video", None) is not None for part in scene.spec.observe.values())
+    if dx is None or not filmed or any(set(CELLS) & set(a.numbers) for a in others):
+        return ()
+    return (Assumption(CELLS[0], doubt(dx), LENGTH, CELLS),)
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A problem with other values of an assumed number.
+
+    Attributes:
+        name: what is assumed.
+        problems: with those values.
+        apart: how much larger they are than the fitted problem's, in standard deviations.
+        scatter: whether what does not follow a straight line counts too.
+    """
+
+    name: str
+    problems: tuple[Problem, ...]
+    apart: tuple[float, ...]
+    scatter: bool = False
+
+
+def vary(problem: Problem, assumptions: Sequence[Assumption]) -> list[Varied]:
+    """The problem with each assumed number one standard deviation above and below, and on other grids.
 
     Raises:
         InputError: a scene that cannot be built there.
@@ -101,50 +129,83 @@ def both_sides(problem: Problem, assumptions: Sequence[Assumption]) -> list[tupl
                 f"{'above' if by > 0 else 'below'}: {error}"
             ) from None
 
-    return [(side(a, 1.0), side(a, -1.0)) for a in assumptions]
+    found = []
+    for a in assumptions:
+        if a.numbers == CELLS:
+            others = other_grids(problem)
+            larger = tuple(by / a.sd for _, by in others)
+            found.append(Varied(a.name, tuple(p for p, _ in others), larger, scatter=True))
+        else:
+            found.append(Varied(a.name, (side(a, 1.0), side(a, -1.0)), (1.0, -1.0)))
+    return found
 
 
-def sensitivities(
-    sides: Sequence[tuple[Problem, Problem]],
+@dataclass(frozen=True)
+class Changes:
+    """What assumed numbers do to the residuals.
+
+    Attributes:
+        columns: change per standard deviation of each assumed number, (m, k, q) for each comparison; after them,
+            where other grids scatter, the change of each that no straight line tells.
+        simulated: which of the assumed numbers they are of.
+        notes: a sentence for each other one.
+    """
+
+    columns: list[Tensor]
+    simulated: list[bool]
+    notes: list[str]
+
+
+def changes(
+    varied: Sequence[Varied],
     raw: Tensor,
     base: Sequence[Comparison],
     *,
     threads: int,
     ranks: Ranks = ALONE,
-) -> list[Tensor]:
-    """Change of the residuals per standard deviation of each assumed number, (m, k, q) for each of `base`.
+) -> Changes:
+    """Simulate the problems of `vary`; straight lines through the residuals at `raw`, fitted to theirs.
 
     Args:
-        sides: from `both_sides`.
+        varied: from `vary`.
         raw: fitted raw parameters, (p,).
-        base: comparisons at `raw`, which stand in for a side that cannot be simulated.
+        base: comparisons at `raw`.
         threads: runs evaluated at the same time by each rank.
         ranks: who shares the runs.
-
-    Raises:
-        SimulationError: neither side of an assumed number can be simulated.
     """
-    tasks = [(problem, recording) for pair in sides for problem in pair for recording in problem.recordings]
+    tasks = [(problem, recording) for v in varied for problem in v.problems for recording in problem.recordings]
 
     def run(task: tuple[Problem, str]) -> list[Comparison]:
         with torch.no_grad():
             return task[0].predict(task[1], raw)
 
-    results = parallel(lambda t: caught(run, t), tasks, threads, ranks)
-    columns: list[list[Tensor]] = [[] for _ in base]
-    for pair in sides:
-        ends: list[Sequence[Comparison]] = []
-        failures: list[SimulationError] = []
-        for problem in pair:
-            mine, results = results[: len(problem.recordings)], results[len(problem.recordings) :]
-            wrong = [m for m in mine if isinstance(m, SimulationError)]
-            failures += wrong[:1]
-            ends.append(base if wrong else [c for m in mine if not isinstance(m, SimulationError) for c in m])
-        if len(failures) == 2:
-            raise failures[0]
-        for column, above, below in zip(columns, *ends, strict=True):
-            column.append((above.residuals() - below.residuals()) / (2.0 - len(failures)))
-    return [torch.stack(c, dim=-1) for c in columns]
+    results = iter(parallel(lambda t: caught(run, t), tasks, threads, ranks))
+    slopes: list[list[Tensor]] = [[] for _ in base]
+    scattered: list[list[Tensor]] = [[] for _ in base]
+    simulated, notes = [], []
+    for v in varied:
+        apart, runs, failure = [], [], "no other grid fits the domain."
+        for problem, by in zip(v.problems, v.apart, strict=True):
+            mine = [next(results) for _ in problem.recordings]
+            wrong = next((m for m in mine if isinstance(m, SimulationError)), None)
+            if wrong is None:
+                apart.append(by)
+                runs.append([c for m in mine if not isinstance(m, SimulationError) for c in m])
+            else:
+                failure = str(wrong)
+        simulated.append(bool(runs))
+        if not runs:
+            notes.append(f"The intervals leave out what is assumed of {v.name}, because it cannot be varied: {failure}")
+            continue
+        by = torch.tensor(apart, dtype=torch.float64)
+        for i, here in enumerate(base):
+            moved = torch.stack([run[i].residuals() - here.residuals() for run in runs], dim=-1)
+            slope = moved @ by / (by @ by)
+            slopes[i].append(slope)
+            if v.scatter and len(runs) > 1:
+                scattered[i] += ((moved - slope[..., None] * by) / math.sqrt(len(runs))).unbind(-1)
+    columns = [torch.stack([*a, *b], dim=-1) for a, b in zip(slopes, scattered, strict=True) if a]
+    return Changes(columns, simulated, notes)
 
 
 def _entry(scene: Scene, path: str) -> object | InputError | None:

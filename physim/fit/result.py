@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from physim.fit.assumptions import Assumption
+from physim.fit.cells import CELLS
 from physim.fit.films import FilmScore
 from physim.fit.loop import Position, StartResult, best_start
 from physim.fit.quantities import interval, shown, weights_words
@@ -94,14 +95,29 @@ class FitResult:
         return self.uncertainty.warnings
 
     def estimate(self, name: str) -> Estimate:
-        """One fitted value with its interval."""
+        """One fitted value with its interval, from the noise alone."""
         return self.uncertainty.estimates[self.space.index(name)]
+
+    def overall(self, name: str) -> Estimate:
+        """The same with all that is assumed in its interval."""
+        return (self.uncertainty.combined or self.uncertainty.estimates)[self.space.index(name)]
 
     def moves(self, assumption: Assumption) -> dict[str, float]:
         """Change of each fitted value [SI] if an assumed number is one standard deviation larger, to first order."""
         shift = self.uncertainty.shifts[:, self.assumptions.index(assumption)]
         moved = self.space.values(self.raw + shift) - self.space.values(self.raw)
         return dict(zip(self.space.names, moved.tolist(), strict=True))
+
+    @property
+    def scatter(self) -> dict[str, float]:
+        """Standard deviation of each fitted value [SI] over grids, beyond what their cells' size tells; empty where
+        no grids were compared.
+        """
+        left = self.uncertainty.shifts[:, len(self.assumptions) :]
+        if left.numel() == 0:
+            return {}
+        moved = self.space.values(self.raw + left.norm(dim=1)) - self.space.values(self.raw)
+        return dict(zip(self.space.names, moved.abs().tolist(), strict=True))
 
     def lines(self) -> list[str]:
         """The result in words: values with intervals, agreement, warnings, the tested number."""
@@ -124,6 +140,10 @@ class FitResult:
         """What one standard deviation of an assumed number does to the fitted values, in words."""
         units = {q.name: q.unit for q in self.space.quantities}
         moves = ", ".join(f"{n} by {shown(v, units[n])}" for n, v in self.moves(assumption).items())
+        if assumption.numbers == CELLS:
+            larger = f"cells of the grid; larger ones by {shown(assumption.sd, assumption.unit)} would move {moves}"
+            apart = ", ".join(f"{n} by {shown(v, units[n])}" for n, v in self.scatter.items())
+            return larger + (f"; beyond that, grids differ: {apart} (standard deviation)" if apart else "")
         return f"{assumption.name} +{shown(assumption.sd, assumption.unit)} moves {moves}"
 
     def finished(self, folder: Path | None, seconds: float) -> FitResult:
@@ -143,6 +163,7 @@ class FitResult:
                 a.name: {"sd": a.sd, "unit": a.unit, "numbers": list(a.numbers), "moves": self.moves(a)}
                 for a in self.assumptions
             },
+            "scatter_of_grids": self.scatter,
             "correlation": u.correlation.tolist(),
             "covariance_raw": u.covariance[: len(u.estimates), : len(u.estimates)].tolist(),
             "weights": [asdict(w) for w in u.weights],

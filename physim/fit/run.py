@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from physim.errors import FitError, SimulationError
-from physim.fit.assumptions import Assumption, both_sides, make_assumptions, sensitivities
+from physim.fit.assumptions import Assumption, Varied, changes, make_assumptions, vary
 from physim.fit.bands import banded
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.derivatives import differentiate, exactly, left_out
@@ -107,7 +107,7 @@ def _fit(
     problem = make_problem(scene, device=device)
     stages = make_stages(scene)
     assumptions = make_assumptions(scene, problem.space)
-    sides = both_sides(problem.for_stage(stages[-1]), assumptions)
+    varied = vary(problem.for_stage(stages[-1]), assumptions)
 
     def prepared() -> tuple[str | None, list[str]]:
         folder = result_folder(scene, out, resume)
@@ -134,7 +134,7 @@ def _fit(
         bar.say("intervals")
         notes = [*scene.warnings, *video_doubts(scene), *advice(scene), *told]
         result = conclude(
-            scene, problem, stages, position, assumptions, sides, threads=threads, ranks=ranks, notes=notes
+            scene, problem, stages, position, assumptions, varied, threads=threads, ranks=ranks, notes=notes
         )
         films: list[Film] = []
 
@@ -164,7 +164,7 @@ def conclude(
     stages: Sequence[Stage],
     position: Position,
     assumptions: Sequence[Assumption] = (),
-    sides: Sequence[tuple[Problem, Problem]] = (),
+    varied: Sequence[Varied] = (),
     *,
     threads: int = 2,
     ranks: Ranks = ALONE,
@@ -176,12 +176,12 @@ def conclude(
     raw = position.finished[best_start(position)].raw
     base, jacobians = differentiate(last, raw, step=stages[-1].difference, threads=threads, ranks=ranks)
     held, slopes, failures = held_out(last, raw, threads, ranks)
-    assumed: list[torch.Tensor] = []
-    try:
-        assumed = sensitivities(sides, raw, base, threads=threads, ranks=ranks) if sides else []
-    except SimulationError as error:
-        failures.append(f"The intervals leave out what is assumed, because it cannot be varied: {error}")
-    uncertainty = laplace(last.space, raw, base, jacobians, level=part.level, assumed=assumed, known=left_out(last))
+    moved = changes(varied, raw, base, threads=threads, ranks=ranks)
+    assumptions = tuple(a for a, so in zip(assumptions, moved.simulated, strict=True) if so)
+    failures += moved.notes
+    uncertainty = laplace(
+        last.space, raw, base, jacobians, level=part.level, assumed=moved.columns, known=left_out(last)
+    )
     comparisons = banded(base, jacobians, uncertainty, part.level)
     comparisons += banded(held, slopes, uncertainty, part.level) if last.exact_jacobian else held
     scores = score(comparisons)
@@ -195,13 +195,13 @@ def conclude(
         comparisons=comparisons,
         scores=scores,
         verdict=judge(scene, problem, raw, uncertainty, scores),
-        assumptions=tuple(assumptions) if assumed else (),
+        assumptions=assumptions,
         position=position,
         level=part.level,
         runs=sum(r["runs"] for r in position.history),
         notes=(*notes, *failures, *untold),
         learned=learned,
-        unseen=unseen(scene, last.space, uncertainty, part.level, assumptions if assumed else ()),
+        unseen=unseen(scene, last.space, uncertainty, part.level, assumptions),
     )
 
 

@@ -78,7 +78,8 @@ class Uncertainty:
         effective: independent values per observation, after correcting for correlated residuals.
         freedom: degrees of freedom of the intervals' t distribution.
         warnings: sentences about what the data do not determine.
-        shifts: move of each raw parameter per standard deviation of each assumed number, to first order, (p, q).
+        shifts: move of each raw parameter per standard deviation of each assumed number, to first order, and after
+            them what other grids add, (p, q).
         combined: estimates whose intervals hold the noise and the assumed numbers; empty without any.
         weights: one entry per block of weights.
         open_directions: raw directions that nothing determines, (p, d).
@@ -146,7 +147,8 @@ def laplace(
         comparisons: at `raw`.
         jacobians: d(residuals)/d(raw) of each, (m, k, p).
         level: probability of the intervals.
-        assumed: change of the residuals of each per standard deviation of every assumed number, (m, k, q).
+        assumed: change of the residuals of each per standard deviation of every assumed number, and of what else may
+            be off, (m, k, q).
         known: blocks whose derivatives were not taken.
     """
     p, named = len(raw), len(space.quantities)

@@ -20,26 +20,30 @@ SIGMA = 0.55
 half shows holes."""
 PIXEL = 0.5
 """Standard deviation of a pixel's own blur [px], added in squares: a bell between pixels would be seen by none."""
-SIGMA_SHARED = 0.41
-"""As `SIGMA`, of the bells that tell how many particles share an area. The less, the less an outline moves inwards
-where a body grows thin towards it; less than 0.35 makes stretched bodies transparent."""
-PIXEL_SHARED = 0.27
+SIGMA_SHARED = 0.32
+"""As `SIGMA`, of the bells that tell how particles share an area. The more, the farther out an outline lies where many
+particles stand one behind the other there; less leaves gaps in stretched bodies."""
+PIXEL_SHARED = 0.1
 """As `PIXEL`, of the same bells, which have a raster of their own: it limits how fine that is."""
-GAIN = 1.52
+FAINT = 0.03
+"""Sum of these bells below which an area is nobody's. The less, the less outlines depend on how many particles stand
+one behind the other, and the rougher is the way of a particle over the raster."""
+GAIN = 1.5
 SHARPNESS = 4
-"""Coverage is 1 - exp(-(GAIN D)^SHARPNESS), 0.995 where D = 1: chosen so that covered areas are the true ones."""
+"""Coverage is 1 - exp(-(GAIN D)^SHARPNESS), 0.999 where D = 1: chosen so that covered areas are the true ones."""
 
 
 def cover(u: Tensor, across: Tensor, sheet: Sheet) -> Tensor:
     """Share of each pixel that particles cover [-], (count, height, width).
 
     It is 1 - exp(-(GAIN D)^SHARPNESS) of the density D of particles in front of the pixel, in units of their own: the
-    sum of bells w_i of area A_i = pi R_i^2 / 4, each with the area that particle i stands for,
+    sum of bells w_i of area A_i, each with the area that particle i has for itself,
 
-        D(p) = sum_i w_i(p) / A_i  B_i^2 / g_i,  g_i = sum_q v_i(q) sum_j v_j(q) dq,
+        D(p) = sum_i w_i(p) / A_i  sum_q v_i(q) T(q) / (T(q)^2 + FAINT^2) dq,  T(q) = sum_j v_j(q),
 
-    where v are other bells, of area B_i, summed on a raster of their own. Where particles lie one behind the other they
-    share an area, so that D is 1 inside a body of any thickness, also where it is stretched or pressed.
+    where v are other bells, summed on a raster of their own. Each point q of the picture is shared by the particles
+    there, v_i / T, so that all of them have the area of their union: D is 1 inside of a body of any thickness, also
+    where it is stretched or pressed, and where only a few layers reach an edge that is seen aslant or in perspective.
 
     Args:
         u: pixel of each particle, (count * n, 2).
@@ -107,33 +111,33 @@ class _Cover:
         bells = splat_maps.bells(one)
         total, pages = raster.sheet.pages(1, u), self._sheet.pages(1, u)
         bells.scatter(v, r, one, total, raster.sheet)
-        # Nothing, where a bell is outside of the raster, and the particle outside of the picture.
-        g = bells.gather(v, r, one, total, raster.sheet)[:, 0].clamp_min_(1e-12)
-        share = (r.square() * near / reach).square_().mul_(0.25 * math.pi).div_(g) / r.square()
+        split = total / (total.square() + FAINT**2)
+        own = bells.gather(v, r, one, split, raster.sheet)[:, 0]
+        share = own.mul_(raster.step**2).div_(reach.square()).mul_(4.0 / math.pi)
         bells.scatter(u, reach, share[:, None], pages, self._sheet)
         density = pages[:, 0, :, : self._sheet.width] * GAIN
         covered = 1.0 - torch.exp(-(density**SHARPNESS))
-        return covered, (reach, near, raster, v, r, total, g, share, density, covered) if keep else None
+        return covered, (reach, near, raster, v, r, total, split, share, density, covered) if keep else None
 
     def backward(self, inputs: Mapping[str, Tensor], kept: Any, given: Tensor) -> dict[str, Tensor]:
         """See `Map`."""
         u, across = inputs["u"], inputs["across"]
-        reach, near, raster, v, r, total, g, share, density, covered = kept
+        reach, near, raster, v, r, total, split, share, density, covered = kept
         pages = self._sheet.pages(1, u)
         slope = density ** (SHARPNESS - 1) * (1.0 - covered)
         torch.mul(slope.mul_(GAIN * SHARPNESS), given, out=pages[:, 0, :, : self._sheet.width])
         bells = splat_maps.bells(share[:, None])
         by_share, by_u, by_reach = bells.pull(u, reach, share[:, None], pages, self._sheet)
-        lever = by_share[:, 0] * share
-        by_g = -lever / g
-        back = raster.sheet.pages(1, u)
-        bells.scatter(v, r, by_g[:, None], back, raster.sheet)
-        # g is a sum of products of bells: each stands once on either side.
-        mixed = torch.stack([by_g, torch.ones_like(by_g)], dim=1)
-        both = torch.cat([total, back], dim=1)
+        by_own = by_share[:, 0] * raster.step**2 / reach.square() * (4.0 / math.pi)
+        by_split = raster.sheet.pages(1, u)
+        bells.scatter(v, r, by_own[:, None], by_split, raster.sheet)
+        by_total = by_split * (FAINT**2 - total.square()) / (total.square() + FAINT**2).square()
+        # Each bell stands twice: in its own area, and in the sum that is shared.
+        mixed = torch.stack([by_own, torch.ones_like(by_own)], dim=1)
+        both = torch.cat([split, by_total], dim=1)
         _, by_v, by_r = splat_maps.bells(mixed).pull(v, r, mixed, both, raster.sheet)
-        by_reach = by_reach - 2.0 * lever / reach
-        by_near = by_r / raster.step + 4.0 * lever / near
+        by_reach = by_reach - 2.0 * by_share[:, 0] * share / reach
+        by_near = by_r / raster.step
         # The radius is sqrt(10 (sigma^2 across^2 + pixel^2)).
         by_across = (by_reach * (SIGMA**2) / reach + by_near * (SIGMA_SHARED**2) / near) * across * PER_SIGMA**2
         return {"u": by_u + by_v / raster.step[:, None], "across": by_across}

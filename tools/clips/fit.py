@@ -94,7 +94,7 @@ def fit(case: Case, folder: Path, observed: str, start: int, *, seed: int = 0, t
     seconds, busy = time.perf_counter() - began, time.process_time() - busy
     found = []
     for name, sought in case.sought.items():
-        e = result.estimate(name)
+        e = result.overall(name)
         stop = f"{result.best.stop}; loss {result.best.loss:.4g}"
         truth = sought.truth * sought.si
         told = (truth, e.value, e.low, e.high, sought.within, seconds, busy, result.runs, stop)
