@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from fit_scenes import bounce
@@ -88,6 +89,25 @@ def test_tables_have_assumptions_too():
     changes = [f"fit.assumed={{materials.{name}.{free}: '{sd} {spec.params[free].dimension.unit}'}}"]
     result = fit_scene("rubber_treloar", changes, out=None, quiet=True)
     assert len(result.uncertainty.combined) == len(result.space.names)
+
+
+def test_intervals_know_what_other_grids_would_find(path):
+    result = fit_scene(path, ["fit.assumed={grid.dx: 6 cm}"], out=None, quiet=True)
+    (cells,) = result.assumptions
+    name = "materials.jelly.E"
+    found = {f: fit_scene(path, [f"grid.dx={10 * f} cm"], out=None, quiet=True).values[name] for f in (1.25, 2.0)}
+    alone, all_told = result.estimate(name), result.overall(name)
+    assert not alone.low < found[1.25] < alone.high  # noise alone says too little
+    assert all_told.low < found[1.25] < all_told.high
+    # A line through the fits on other grids is what was told, to first order.
+    grids = np.array([1.25, 2.0, 0.5]) * 0.1
+    found[0.5] = fit_scene(path, ["grid.dx=5 cm"], out=None, quiet=True).values[name]
+    logs = np.log([found[f] / result.values[name] for f in (1.25, 2.0, 0.5)])
+    slope = (grids - 0.1) @ logs / ((grids - 0.1) @ (grids - 0.1))
+    told = np.log1p(result.moves(cells)[name] / result.values[name])
+    assert told == pytest.approx(0.06 * slope, rel=0.35)
+    assert result.scatter[name] > 0.0
+    assert "cells of the grid; larger ones by 60 mm would move" in "\n".join(result.lines())
 
 
 @pytest.mark.parametrize(

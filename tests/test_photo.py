@@ -48,7 +48,6 @@ fit:
     materials.rubber.E: {start: 3 MPa, bounds: [10 kPa, 100 MPa]}
     placement.translation.y: {prior: {value: 0, sd: 5 mm}}
     placement.rotation.z: {prior: {value: 0 deg, sd: 2 deg}}
-  stages: [{name: blurred, set: {observe.outline.blur: 5}, iterations: 4}, {name: sharp, tolerance: 0.01}]
 """
 
 

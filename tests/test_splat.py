@@ -101,7 +101,9 @@ class TestSolid:
             x, corners = turned(x @ tilt, 0.7), turned(corners @ tilt, 0.7)
         hull = ConvexHull(camera.project(corners)[0].numpy())
         found = float(Splatter(camera, H).coverage(x).sum())
-        assert abs(found - hull.volume) / hull.area < 0.2 * 3  # a fifth of the spacing; `volume` of a plane hull is its area
+        assert (
+            abs(found - hull.volume) / hull.area < 0.2 * 3
+        )  # a fifth of the spacing; `volume` of a plane hull is its area
 
     def test_a_pinhole_camera_sees_the_same_square(self):
         camera = PixelCamera.look_at((0, 0, 1.0), (0, 0, 0), 80, 80, 2 * math.atan(0.16))

@@ -60,7 +60,7 @@ def scene(folder: Path, *parameters: str) -> Scene:
 def test_each_number_is_found_where_nothing_else_matters(folder: Path) -> None:
     place, speed, modulus = "bodies.square.shape.box.center.x", "bodies.square.velocity.x", "materials.gel.E"
     stages = {s.name: s for s in make_stages(scene(folder, modulus, speed, place))}
-    assert list(stages) == ["place", "flight", "first part", "blurred", "sharp"]
+    assert list(stages) == ["place", "flight, blurred", "flight", "first part", "blurred", "sharp"]
     assert stages["place"].parameters == (place,) and stages["place"].end == 0.0
     assert stages["flight"].parameters == (speed,)
     assert stages["flight"].end == pytest.approx(0.8 * LANDS, abs=0.015)

@@ -16,7 +16,7 @@ from physim.scene.video_part import film_of, masks_of, scene_times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-BLUR = 3.0
+BLUR = 6.0
 """Width of the first look [px of the reduced picture]: outlines that lie apart still touch."""
 OUTLINES = ("silhouette", "overlap", "colour")
 FEWEST = 4
@@ -56,7 +56,10 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
         stages.append(StagePart(name="place", parameters=place, end=first, iterations=ITERATIONS))
     flown = _flown(films) if speed else None
     if flown is not None:
-        stages.append(StagePart(name="flight", parameters=speed, end=flown, iterations=ITERATIONS))
+        early: dict[str, Any] = {"parameters": speed, "end": flown, "iterations": ITERATIONS}
+        if blurred:
+            stages.append(StagePart(name="flight, blurred", set=blurred, tolerance=ROUGH, **early))
+        stages.append(StagePart(name="flight", **early))
     done = {n for stage in stages for n in stage.parameters}
     moving = tuple(n for n in names if n not in done)
     rough: dict[str, Any] = {"parameters": moving, "set": blurred, "iterations": ITERATIONS, "tolerance": ROUGH}

@@ -20,15 +20,15 @@ SIGMA = 0.55
 half shows holes."""
 PIXEL = 0.5
 """Standard deviation of a pixel's own blur [px], added in squares: a bell between pixels would be seen by none."""
-SIGMA_SHARED = 0.32
+SIGMA_SHARED = 0.34
 """As `SIGMA`, of the bells that tell how particles share an area. The more, the farther out an outline lies where many
 particles stand one behind the other there; less leaves gaps in stretched bodies."""
 PIXEL_SHARED = 0.1
 """As `PIXEL`, of the same bells, which have a raster of their own: it limits how fine that is."""
-FAINT = 0.03
+FAINT = 0.2
 """Sum of these bells below which an area is nobody's. The less, the less outlines depend on how many particles stand
 one behind the other, and the rougher is the way of a particle over the raster."""
-GAIN = 1.5
+GAIN = 1.59
 SHARPNESS = 4
 """Coverage is 1 - exp(-(GAIN D)^SHARPNESS), 0.999 where D = 1: chosen so that covered areas are the true ones."""
 
@@ -39,7 +39,7 @@ def cover(u: Tensor, across: Tensor, sheet: Sheet) -> Tensor:
     It is 1 - exp(-(GAIN D)^SHARPNESS) of the density D of particles in front of the pixel, in units of their own: the
     sum of bells w_i of area A_i, each with the area that particle i has for itself,
 
-        D(p) = sum_i w_i(p) / A_i  sum_q v_i(q) T(q) / (T(q)^2 + FAINT^2) dq,  T(q) = sum_j v_j(q),
+        D(p) = sum_i w_i(p) / A_i  sum_q v_i(q) / sqrt(T(q)^2 + FAINT^2) dq,  T(q) = sum_j v_j(q),
 
     where v are other bells, summed on a raster of their own. Each point q of the picture is shared by the particles
     there, v_i / T, so that all of them have the area of their union: D is 1 inside of a body of any thickness, also
@@ -87,7 +87,7 @@ class _Raster:
             )
         margins = [math.ceil(w) + 1 for w in found[0]]
         # In steps, so that the result does not depend on the smallest radius but at a few points.
-        steps = [2.0 ** (math.floor(4.0 * math.log2(0.5 * r)) / 4.0) if r < math.inf else 1.0 for r in found[1]]
+        steps = [2.0 ** (math.floor(4.0 * math.log2(0.25 * r)) / 4.0) if r < math.inf else 1.0 for r in found[1]]
         pairs = list(zip(steps, margins, strict=True))
         width, height = (max(math.ceil((n + 2 * m) / s) for s, m in pairs) + 1 for n in (sheet.width, sheet.height))
         sizes = Sheet(sheet.count, height, width, sheet.threads)
@@ -111,7 +111,7 @@ class _Cover:
         bells = splat_maps.bells(one)
         total, pages = raster.sheet.pages(1, u), self._sheet.pages(1, u)
         bells.scatter(v, r, one, total, raster.sheet)
-        split = total / (total.square() + FAINT**2)
+        split = (total.square() + FAINT**2).rsqrt_()
         own = bells.gather(v, r, one, split, raster.sheet)[:, 0]
         share = own.mul_(raster.step**2).div_(reach.square()).mul_(4.0 / math.pi)
         bells.scatter(u, reach, share[:, None], pages, self._sheet)
@@ -131,7 +131,7 @@ class _Cover:
         by_own = by_share[:, 0] * raster.step**2 / reach.square() * (4.0 / math.pi)
         by_split = raster.sheet.pages(1, u)
         bells.scatter(v, r, by_own[:, None], by_split, raster.sheet)
-        by_total = by_split * (FAINT**2 - total.square()) / (total.square() + FAINT**2).square()
+        by_total = by_split.mul_(total).mul_(split**3).neg_()
         # Each bell stands twice: in its own area, and in the sum that is shared.
         mixed = torch.stack([by_own, torch.ones_like(by_own)], dim=1)
         both = torch.cat([split, by_total], dim=1)

@@ -95,7 +95,7 @@ class _Outline(_Pictured):
     `blur` [px of those] widens it, so that a fit from far away sees its way; a stage may change it.
     """
 
-    size: Annotated[int, Field(ge=8, le=256)] = 40
+    size: Annotated[int, Field(ge=8, le=256)] = 80
     blur: Annotated[float, Field(ge=0)] = 0.7
     noise: Fraction | None = None
     hidden_by: tuple[Name, ...] = ()
@@ -141,7 +141,7 @@ class DepthPart(_Pictured):
     file: str | None = None
     pictures: str | None = None
     unit: str | None = None
-    size: Annotated[int, Field(ge=8, le=256)] = 40
+    size: Annotated[int, Field(ge=8, le=256)] = 80
     background: PositiveLength
     noise: PositiveLength | None = None
 

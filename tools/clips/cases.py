@@ -35,7 +35,7 @@ walls: {y_min: {type: slip, position: 0.05}}
     },
     skin=Skin.LATTICE,
     fine=Setting(0.05 / 7),
-    coarse=Setting(0.025 / 3),
+    coarse=Setting(0.1 / 13),
 )
 
 PRESS = Case(
@@ -142,7 +142,7 @@ walls: {y_min: mirror_no_slip}
     },
     skin=Skin.FIELD,
     fine=Setting(0.004),
-    coarse=Setting(0.005),
+    coarse=Setting(0.04 / 9),
     colors=((200, 130, 40),),
 )
 
@@ -179,7 +179,7 @@ walls: {y_min: {type: slip, position: 0.05}}
     },
     skin=Skin.LATTICE,
     fine=Setting(0.05 / 7),
-    coarse=Setting(0.01),
+    coarse=Setting(0.025 / 3),
     colors=((205, 80, 60), (70, 110, 190)),
 )
 
