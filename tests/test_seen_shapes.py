@@ -170,7 +170,7 @@ videos:
   other: {pictures: side, fps: 100, camera: right}
 materials: {gel: {law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000 kg/m^3}}
 bodies:
-  drop: {shape: {SHAPE}, material: gel, spacing: 3 mm}
+  drop: {shape: {SHAPE}, material: gel, spacing: 2.5 mm}
 observe:
   seen: {kind: silhouette, video: clip, size: 64}
 """

@@ -66,7 +66,7 @@ def test_each_number_is_found_where_nothing_else_matters(folder: Path) -> None:
     assert stages["flight"].end == pytest.approx(0.8 * LANDS, abs=0.015)
     assert 0.8 * LANDS < stages["first part"].end < LANDS + 0.3 * (0.29 - LANDS)
     assert all(stages[n].parameters == (modulus,) for n in ("first part", "blurred", "sharp"))
-    assert stages["blurred"].overrides == ("observe.outline.blur=3.0",) and not stages["sharp"].overrides
+    assert stages["blurred"].overrides == ("observe.outline.blur=6.0",) and not stages["sharp"].overrides
 
 
 def test_a_stiffness_alone_needs_neither_place_nor_flight(folder: Path) -> None:
