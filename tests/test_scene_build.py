@@ -115,3 +115,33 @@ def test_the_step_follows_a_collider_on_keyframes(scene_file: Path) -> None:
     slow, pressed = (build(load_scene(scene_file, o)) for o in ([], [f"colliders.press={fast}"]))
     dx = pressed.model.grid.dx
     assert pressed.dt <= 0.5 * dx / 500.0 < slow.dt
+
+
+DROPPED = """
+title: a block rests on a slippery floor
+dim: 2
+precision: double
+grid: {origin: [0, 0], upper: [0.4, 0.4], dx: 2 cm}
+gravity: [0, -9.81]
+time: {duration: 60 ms, frame: 20 ms}
+materials: {gel: {law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000 kg/m^3}}
+bodies: {block: {shape: {box: {lower: [0.12, LOWER], upper: [0.28, UPPER]}}, material: gel, velocity: [0, -0.5]}}
+walls: {y_min: {type: slip, position: FLOOR}}
+"""
+
+
+def test_a_wall_holds_a_body_alike_wherever_it_is_in_a_cell(tmp_path: Path) -> None:
+    """Nodes are moved to it: motions beside floors that lie differently in a cell are one motion, moved."""
+    ends = []
+    for floor in (0.06, 0.067):
+        changes = {"LOWER": floor + 0.02, "UPPER": floor + 0.18, "FLOOR": floor}
+        text = DROPPED
+        for word, value in changes.items():
+            text = text.replace(word, f"{value:.17g}")
+        (tmp_path / "floor.yaml").write_text(text)
+        built = build(load_scene(tmp_path / "floor.yaml"))
+        cells = (floor - built.model.grid.origin[1]) / built.model.grid.dx
+        assert cells == pytest.approx(round(cells), abs=1e-9)
+        state = built.solver.advance(built.state, None, built.dt, built.steps)
+        ends.append(built.solver.particles(state).x - torch.tensor([0.0, floor, 0.0]))
+    torch.testing.assert_close(ends[0], ends[1], rtol=0.0, atol=1e-7)

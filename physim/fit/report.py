@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -110,9 +111,9 @@ def _scores(result: FitResult) -> str:
             s.role,
             str(s.count),
             shown(s.rms, s.unit),
-            f"{100 * s.relative:.2f} %",
+            f"{100 * s.relative:.2f} %" if math.isfinite(s.relative) else "",
             f"{s.noise:.2f}",
-            f"{s.r2:.4f}",
+            f"{s.r2:.4f}" if math.isfinite(s.r2) else "",
             f"{result.uncertainty.effective[s.name]:.0f}"
             if s.role == "fitted" and s.name in result.uncertainty.effective
             else "",

@@ -131,8 +131,9 @@ class FitResult:
         told += [f"{w.name:<{width}}  {weights_words(w)}" for w in self.uncertainty.weights]
         told += [f"assumed: {text}" for text in map(self.effect, self.assumptions)]
         for s in self.scores:
-            share = f"{100 * s.relative:.2f} % of the amplitude"
-            told.append(f"{s.name}, {s.role}: RMS {shown(s.rms, s.unit)}, {share}, R2 {s.r2:.4f}")
+            # One picture of something at rest has no amplitude.
+            share = f", {100 * s.relative:.2f} % of the amplitude, R2 {s.r2:.4f}" if math.isfinite(s.relative) else ""
+            told.append(f"{s.name}, {s.role}: RMS {shown(s.rms, s.unit)}{share}")
         told += [line for film in self.films for line in film.lines()]
         return [*told, *self.unseen, *self.warnings, *self.notes, *([str(self.verdict)] if self.verdict else [])]
 

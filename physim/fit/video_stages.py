@@ -18,6 +18,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 BLUR = 6.0
 """Width of the first look [px of the reduced picture]: outlines that lie apart still touch."""
+LIGHT = 1e-6
+"""Weight of what a blurred look leaves out."""
 OUTLINES = ("silhouette", "overlap", "colour")
 FEWEST = 4
 """Frames before the first contact from which velocities are found on their own."""
@@ -45,6 +47,9 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     place = tuple(n for n in names if n.startswith("placement.") or (n.startswith("bodies.") and ".shape." in n))
     speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
     blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
+    if blurred:
+        # Depth jumps at an outline that is not yet where it should be; the outline alone tells the way.
+        blurred |= {f"observe.{n}.weight": LIGHT for n, part in scene.spec.observe.items() if part.kind == "depth"}
     films, stages = list(_centers(scene)), []
     if films and all(len(times) == 1 for times, _ in films):
         # In one picture a soft body looks like a tilted one: the place must be free while the material is.

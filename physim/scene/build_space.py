@@ -43,7 +43,11 @@ def domain(spec: ScenePart) -> tuple[tuple[float, float, float], tuple[float, fl
 
 
 def make_grid(spec: ScenePart, findings: Findings) -> Grid | None:
-    """The background grid: the domain, plus `margin` nodes on each side that is not periodic."""
+    """The background grid: the domain, plus `margin` nodes on each side that is not periodic.
+
+    A wall that only pushes lies on nodes, for which the grid is moved by less than a cell: how far from it bodies are
+    held depends on where it is in a cell.
+    """
     grid = spec.grid
     assert grid is not None
     low, high = domain(spec)
@@ -62,8 +66,9 @@ def make_grid(spec: ScenePart, findings: Findings) -> Grid | None:
             )
             sound = False
         periodic = "xyz"[axis] in grid.periodic
-        origin.append(low[axis] - (0.0 if periodic else grid.margin * grid.dx))
-        shape.append(whole if periodic else whole + 1 + 2 * grid.margin)
+        moved = 0.0 if periodic else _to_wall(spec, axis, low[axis])
+        origin.append(low[axis] - (0.0 if periodic else (grid.margin + moved) * grid.dx))
+        shape.append(whole if periodic else whole + 1 + 2 * grid.margin + (moved > 0.0))
     if not sound:
         return None
     if spec.dim == 2:
@@ -71,6 +76,17 @@ def make_grid(spec: ScenePart, findings: Findings) -> Grid | None:
         shape.append(1)
     around = ["xyz"[a] in grid.periodic and a < spec.dim for a in range(3)]
     return Grid((origin[0], origin[1], origin[2]), grid.dx, (shape[0], shape[1], shape[2]), (*around,))  # type: ignore[arg-type]
+
+
+def _to_wall(spec: ScenePart, axis: int, low: float) -> float:
+    """Part of a cell by which nodes are moved down for a wall on that axis to lie on some; the lower wall's first."""
+    assert spec.grid is not None
+    walls = [wall for side, wall in walls_of(spec).items() if side[0] == "xyz"[axis]]
+    if any(wall.type in MIRRORS for wall in walls):
+        return 0.0
+    at = next((wall.position for wall in walls if wall.position is not None), low)
+    part = -(at - low) / spec.grid.dx % 1.0
+    return part if WHOLE < part < 1.0 - WHOLE else 0.0
 
 
 def make_shape(part: Any) -> Shape:

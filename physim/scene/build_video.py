@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from physim.errors import InputError
 from physim.observe.camera import PixelCamera
@@ -216,9 +217,21 @@ def _depth(built: Built, name: str, part: Any) -> Pictured:
     with blamed(built.scene, ("observe", name, "unit")):
         _check_depth(built, view.camera, part.body, cut[0][own[0] > COVERED], part.unit)
     values, valid = reduce_depth(cut, view.size, mask=own, background=part.background)
-    sigma = part.noise or SURFACE * float(spacings(built).min())
+    noise = part.noise or SURFACE * float(spacings(built).min())
+    sigma = torch.hypot(torch.tensor(noise, dtype=torch.float64), EDGE * jumps(values, view.size))
     gauge = Depth(_outline(built, part, view), part.background)
-    return Pictured(gauge, scene_times(film, found.times), values, torch.tensor(sigma, dtype=torch.float64), valid)
+    return Pictured(gauge, scene_times(film, found.times), values, sigma, valid)
+
+
+def jumps(depth: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Largest difference of depths among each pixel and its neighbours [m], (frames, height * width).
+
+    At an outline depth jumps to the background: what a mask leaves undecided of such a pixel is that share of the jump.
+    """
+    width, height = size
+    pages = depth.reshape(-1, 1, height, width)
+    most = [functional.max_pool2d(sign * pages, 3, stride=1, padding=1) for sign in (1.0, -1.0)]
+    return (most[0] + most[1]).reshape(depth.shape)
 
 
 def _check_depth(
