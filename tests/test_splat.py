@@ -24,7 +24,7 @@ from physim.observe.image_tracks import ImageTracks
 from physim.observe.nearest import nearest
 from physim.observe.overlap import SoftIoU, soft_iou
 from physim.observe.record import Observation
-from physim.observe.reduce import reduce_colour, reduce_depth, reduce_mask
+from physim.observe.reduce import jumps, reduce_colour, reduce_depth, reduce_mask
 from physim.observe.silhouette import Silhouette
 from physim.observe.splat import Splatter
 from physim.observe.splat_maps import Sheet
@@ -287,6 +287,12 @@ class TestWhatIsInFront:
 
 
 class TestReduction:
+    def test_depth_is_doubtful_where_it_jumps(self):
+        depth = torch.full((2, 4, 5), 2.0, dtype=torch.float64)
+        depth[0, :, 3:] = 1.5
+        found = jumps(depth.flatten(1), (5, 4)).view_as(depth)
+        assert found[0].tolist() == [[0.0, 0.0, 0.5, 0.5, 0.0]] * 4 and float(found[1].abs().max()) == 0.0
+
     def test_masks_and_silhouettes_reduce_alike(self):
         camera = side(64, 48, 0.25 * H)
         x = turned(lattice(9, 7), 0.2)

@@ -69,6 +69,17 @@ def test_each_number_is_found_where_nothing_else_matters(folder: Path) -> None:
     assert stages["blurred"].overrides == ("observe.outline.blur=6.0",) and not stages["sharp"].overrides
 
 
+def test_a_blurred_look_leaves_depth_out(folder: Path) -> None:
+    both = "video: clip}, range: {kind: depth, video: clip, file: masks.npz, background: 1}}"
+    (folder / "depth.yaml").write_text(
+        SCENE.replace("video: clip}}\nfit", both + "\nfit") + "    materials.gel.E: {}\n"
+    )
+    stages = make_stages(load_scene(folder / "depth.yaml"))
+    first, second = stages[1].overrides
+    assert first == "observe.outline.blur=6.0" and second == "observe.range.weight=1e-06"
+    assert not stages[-1].overrides
+
+
 def test_a_stiffness_alone_needs_neither_place_nor_flight(folder: Path) -> None:
     stages = make_stages(scene(folder, "materials.gel.E"))
     assert [s.name for s in stages] == ["first part", "blurred", "sharp"]

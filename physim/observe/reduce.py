@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from physim.errors import InputError
 
@@ -59,6 +60,17 @@ def reduce_depth(
     valid = weight >= least
     total = shrink.of(values * measured).flatten(-2)
     return torch.where(valid, total / torch.where(valid, weight, 1.0), 0.0), valid
+
+
+def jumps(depth: Tensor, size: Size) -> Tensor:
+    """Largest difference of depths among each pixel and its neighbours [m], (frames, height * width).
+
+    At an outline depth jumps to the background: what a mask leaves undecided of such a pixel is that share of the jump.
+    """
+    width, height = size
+    pages = depth.reshape(-1, 1, height, width)
+    most = [functional.max_pool2d(sign * pages, 3, stride=1, padding=1) for sign in (1.0, -1.0)]
+    return (most[0] + most[1]).reshape(depth.shape)
 
 
 def reduce_colour(picture: Any, size: Size, blur: float = 0.0) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from physim.errors import InputError
 from physim.observe.camera import PixelCamera
@@ -21,7 +20,7 @@ from physim.observe.framewise import Framewise
 from physim.observe.image_tracks import ImageTracks
 from physim.observe.overlap import SoftIoU
 from physim.observe.record import ORDERS, Observation
-from physim.observe.reduce import reduce_depth, reduce_mask
+from physim.observe.reduce import jumps, reduce_depth, reduce_mask
 from physim.observe.robust import HUBER_DELTA
 from physim.observe.silhouette import Silhouette
 from physim.observe.tracks import Tracks
@@ -221,17 +220,6 @@ def _depth(built: Built, name: str, part: Any) -> Pictured:
     sigma = torch.hypot(torch.tensor(noise, dtype=torch.float64), EDGE * jumps(values, view.size))
     gauge = Depth(_outline(built, part, view), part.background)
     return Pictured(gauge, scene_times(film, found.times), values, sigma, valid)
-
-
-def jumps(depth: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Largest difference of depths among each pixel and its neighbours [m], (frames, height * width).
-
-    At an outline depth jumps to the background: what a mask leaves undecided of such a pixel is that share of the jump.
-    """
-    width, height = size
-    pages = depth.reshape(-1, 1, height, width)
-    most = [functional.max_pool2d(sign * pages, 3, stride=1, padding=1) for sign in (1.0, -1.0)]
-    return (most[0] + most[1]).reshape(depth.shape)
 
 
 def _check_depth(
