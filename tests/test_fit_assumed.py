@@ -11,9 +11,11 @@ import torch
 from fit_scenes import bounce
 
 from physim.errors import InputError
-from physim.fit.assumptions import make_assumptions
-from physim.fit.run import fit_scene
+from physim.fit.assumptions import _change, make_assumptions
+from physim.fit.cells import other_grids
+from physim.fit.run import fit_scene, make_problem
 from physim.fit.settings import make_space
+from physim.observe.record import Comparison
 from physim.scene.loader import load_scene
 from physim.scene.materials import read_material_file
 from physim.scene.schema import scene_schema
@@ -130,3 +132,23 @@ def test_mistakes_are_told_before_the_fit(path, assumed, told):
 def test_the_schema_knows_the_short_form():
     short = scene_schema()["$defs"]["FitPart"]["properties"]["assumed"]["additionalProperties"]["anyOf"]
     assert {"type": "number"} in short and {"type": "string"} in short
+
+
+def test_changes_are_of_the_same_points():
+    """Other grids bind other tracked points, and their particles are others altogether."""
+
+    def compared(columns: tuple[str, ...], predicted: list[float], sigma: float) -> Comparison:
+        row = torch.tensor([predicted], dtype=torch.float64)
+        mine = torch.ones_like(row, dtype=torch.bool)
+        at = torch.zeros(1, dtype=torch.float64)
+        return Comparison("a", columns, "px", at, 0.0 * row, row, torch.full_like(row, sigma), mine, mine)
+
+    here = compared(("0.u", "3.u", "7.u", "0.particle 1"), [1.0, 2.0, 3.0, 4.0], 0.5)
+    other = compared(("3.u", "7.u", "9.u", "0.particle 1"), [2.5, 3.0, 9.0, 9.0], 2.0)
+    assert _change(here, other).tolist() == [[0.0, 1.0, 0.0, 0.0]]
+
+
+def test_a_grid_that_the_time_step_does_not_suit_is_left_out(path):
+    """The finer grids need smaller substeps than the one that the scene asks for."""
+    problem = make_problem(load_scene(path, ["time={duration: 0.32 s, frame: 8 ms, dt: 8 ms}"]))
+    assert [by for _, by in other_grids(problem)] == pytest.approx([1 / 4, 2 / 3])

@@ -145,3 +145,12 @@ def test_a_wall_holds_a_body_alike_wherever_it_is_in_a_cell(tmp_path: Path) -> N
         state = built.solver.advance(built.state, None, built.dt, built.steps)
         ends.append(built.solver.particles(state).x - torch.tensor([0.0, floor, 0.0]))
     torch.testing.assert_close(ends[0], ends[1], rtol=0.0, atol=1e-7)
+
+
+def test_nodes_follow_the_lower_of_two_walls(tmp_path: Path) -> None:
+    """It stands on a face of the domain, where nodes are, so that the upper wall's place does not count."""
+    text = DROPPED.replace("LOWER", "0.1").replace("UPPER", "0.2")
+    text = text.replace("y_min: {type: slip, position: FLOOR}", "y_min: slip, y_max: {type: slip, position: 0.367}")
+    (tmp_path / "two.yaml").write_text(text)
+    grid = build(load_scene(tmp_path / "two.yaml")).model.grid
+    assert grid.origin[1] == pytest.approx(-3 * 0.02)

@@ -290,7 +290,8 @@ class TestReduction:
     def test_depth_is_doubtful_where_it_jumps(self):
         depth = torch.full((2, 4, 5), 2.0, dtype=torch.float64)
         depth[0, :, 3:] = 1.5
-        found = jumps(depth.flatten(1), (5, 4)).view_as(depth)
+        depth[1, 1, 1] = 0.0  # a hole, which was not measured
+        found = jumps(depth.flatten(1), depth.flatten(1) > 0, (5, 4)).view_as(depth)
         assert found[0].tolist() == [[0.0, 0.0, 0.5, 0.5, 0.0]] * 4 and float(found[1].abs().max()) == 0.0
 
     def test_masks_and_silhouettes_reduce_alike(self):

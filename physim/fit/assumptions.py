@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from physim.errors import InputError, SimulationError
+from physim.errors import InputError, SimulationError, StabilityError
 from physim.fit.cells import CELLS, cell_size, doubt, other_grids
 from physim.fit.problem import Problem
 from physim.fit.settings import SI_NAMES, fit_part
@@ -21,6 +21,9 @@ from physim.parallel import ALONE, Ranks
 from physim.scene.loader import Scene
 from physim.scene.overrides import find
 from physim.scene.units import LENGTH, NUMBER, Dimension, UnitError, column_unit, parse, written
+
+PARTICLE = "particle"
+"""In the names of columns that are of particles."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def make_assumptions(scene: Scene, space: Space) -> tuple[Assumption, ...]:
         for path in assumption.numbers:
             if path in space.names:
                 raise scene.error(place, f"'{path}' is fitted; what is fitted is not assumed")
+            if path in CELLS and cell_size(scene) is None:
+                raise scene.error(place, "a scene that simulates nothing has no cells")
             entries = [_entry(one, path) for one in recordings]
             told = next((str(e) for e in entries if isinstance(e, InputError)), f"the scene does not state '{path}'")
             if all(e is None or isinstance(e, InputError) for e in entries):
@@ -113,8 +118,13 @@ class Varied:
     scatter: bool = False
 
 
-def vary(problem: Problem, assumptions: Sequence[Assumption]) -> list[Varied]:
+def vary(problem: Problem, assumptions: Sequence[Assumption], dx: float | None = None) -> list[Varied]:
     """The problem with each assumed number one standard deviation above and below, and on other grids.
+
+    Args:
+        problem: that is fitted last.
+        assumptions: of the scene.
+        dx: cells of the scene [m].
 
     Raises:
         InputError: a scene that cannot be built there.
@@ -123,7 +133,7 @@ def vary(problem: Problem, assumptions: Sequence[Assumption]) -> list[Varied]:
     def side(assumption: Assumption, by: float) -> Problem:
         try:
             return problem.moved(lambda scene: assumption.moved(scene, by))
-        except InputError as error:
+        except (InputError, StabilityError) as error:
             raise InputError(
                 f"fit.assumed.{assumption.name}: the scene cannot be built one standard deviation "
                 f"{'above' if by > 0 else 'below'}: {error}"
@@ -133,7 +143,7 @@ def vary(problem: Problem, assumptions: Sequence[Assumption]) -> list[Varied]:
     for a in assumptions:
         if a.numbers == CELLS:
             others = other_grids(problem)
-            larger = tuple(by / a.sd for _, by in others)
+            larger = tuple(by * (dx or 0.0) / a.sd for _, by in others)
             found.append(Varied(a.name, tuple(p for p, _ in others), larger, scatter=True))
         else:
             found.append(Varied(a.name, (side(a, 1.0), side(a, -1.0)), (1.0, -1.0)))
@@ -199,13 +209,27 @@ def changes(
             continue
         by = torch.tensor(apart, dtype=torch.float64)
         for i, here in enumerate(base):
-            moved = torch.stack([run[i].residuals() - here.residuals() for run in runs], dim=-1)
+            moved = torch.stack([_change(here, run[i]) for run in runs], dim=-1)
             slope = moved @ by / (by @ by)
             slopes[i].append(slope)
             if v.scatter and len(runs) > 1:
-                scattered[i] += ((moved - slope[..., None] * by) / math.sqrt(len(runs))).unbind(-1)
+                scattered[i] += ((moved - slope[..., None] * by) / math.sqrt(len(runs) - 1)).unbind(-1)
     columns = [torch.stack([*a, *b], dim=-1) for a, b in zip(slopes, scattered, strict=True) if a]
     return Changes(columns, simulated, notes)
+
+
+def _change(here: Comparison, other: Comparison) -> Tensor:
+    """Change of the residuals [noise units of `here`], (m, k); 0 where `other` has no such column.
+
+    On another grid other tracked points lie on the body, and particles are others altogether, whatever their number.
+    """
+    off = other.predicted - other.measured
+    if other.columns != here.columns or any(PARTICLE in name for name in here.columns):
+        places = {name: i for i, name in enumerate(other.columns) if PARTICLE not in name}
+        rows = [places.get(name, -1) for name in here.columns]
+        found = torch.tensor([row >= 0 for row in rows])
+        off = torch.where(found, off[:, rows], here.predicted - here.measured)
+    return (off - (here.predicted - here.measured)) / here.sigma
 
 
 def _entry(scene: Scene, path: str) -> object | InputError | None:

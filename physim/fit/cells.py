@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from physim.errors import InputError
+from physim.errors import InputError, StabilityError
 from physim.fit.problem import Problem
 from physim.scene.loader import Scene
 from physim.scene.units import LENGTH, written
@@ -32,7 +32,7 @@ def doubt(dx: float) -> float:
 
 
 def other_grids(problem: Problem) -> list[tuple[Problem, float]]:
-    """The same scenes on other grids, and by how much the cells of the first recording are larger [m].
+    """The same scenes on other grids, and by which part of their size the cells are larger.
 
     Two coarser grids and a finer one, which costs the most: about as much as two runs of the fit. How well the faces
     of a body lie to the grid is different on each, so that one alone may say too much or too little.
@@ -47,16 +47,15 @@ def other_grids(problem: Problem) -> list[tuple[Problem, float]]:
 
 
 def _on(problem: Problem, ratio: Fraction) -> tuple[Problem, float] | None:
-    """The same scenes on a grid whose cells are `ratio` times as large; None where it does not fit the domain."""
-    sizes: list[float] = []
+    """The same scenes on a grid whose cells are `ratio` times as large; None where it does not fit the domain, or the
+    time step that the scene asks for.
+    """
 
     def changed(scene: Scene) -> list[str]:
         dx = cell_size(scene)
-        assert dx is not None
-        sizes.append(dx)
-        return [f"{CELLS[0]}={written(dx * float(ratio), LENGTH, digits=15)}"]
+        return [] if dx is None else [f"{CELLS[0]}={written(dx * float(ratio), LENGTH, digits=15)}"]
 
     try:
-        return problem.moved(changed), sizes[0] * float(ratio - 1)
-    except InputError:
+        return problem.moved(changed), float(ratio - 1)
+    except (InputError, StabilityError):
         return None

@@ -13,6 +13,7 @@ import torch
 from physim.errors import FitError, SimulationError
 from physim.fit.assumptions import Assumption, Varied, changes, make_assumptions, vary
 from physim.fit.bands import banded
+from physim.fit.cells import cell_size
 from physim.fit.checkpoint import CheckpointStore
 from physim.fit.derivatives import differentiate, exactly, left_out
 from physim.fit.expected import judge
@@ -107,7 +108,7 @@ def _fit(
     problem = make_problem(scene, device=device)
     stages = make_stages(scene)
     assumptions = make_assumptions(scene, problem.space)
-    varied = vary(problem.for_stage(stages[-1]), assumptions)
+    varied = vary(problem.for_stage(stages[-1]), assumptions, cell_size(scene))
 
     def prepared() -> tuple[str | None, list[str]]:
         folder = result_folder(scene, out, resume)

@@ -16,8 +16,8 @@ from physim.scene.video_part import film_of, masks_of, scene_times
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-BLUR = 6.0
-"""Width of the first look [px of the reduced picture]: outlines that lie apart still touch."""
+BLUR = 0.075
+"""Width of the first look over the size of the reduced picture: outlines that lie apart still touch."""
 LIGHT = 1e-6
 """Weight of what a blurred look leaves out."""
 OUTLINES = ("silhouette", "overlap", "colour")
@@ -46,7 +46,8 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     names = tuple(scene.spec.fit.parameters)
     place = tuple(n for n in names if n.startswith("placement.") or (n.startswith("bodies.") and ".shape." in n))
     speed = tuple(n for n in names if n.startswith("bodies.") and n not in place)
-    blurred = {f"observe.{n}.blur": BLUR for n, part in scene.spec.observe.items() if part.kind in OUTLINES}
+    pictures = [(n, part) for n, part in scene.spec.observe.items() if part.kind in OUTLINES]
+    blurred = {f"observe.{n}.blur": round(BLUR * getattr(part, "size", 0), 6) for n, part in pictures}
     if blurred:
         # Depth jumps at an outline that is not yet where it should be; the outline alone tells the way.
         blurred |= {f"observe.{n}.weight": LIGHT for n, part in scene.spec.observe.items() if part.kind == "depth"}

@@ -25,6 +25,8 @@ SIGMA_SHARED = 0.34
 particles stand one behind the other there; less leaves gaps in stretched bodies."""
 PIXEL_SHARED = 0.1
 """As `PIXEL`, of the same bells, which have a raster of their own: it limits how fine that is."""
+FINEST = 0.15
+"""Of that raster [px]: particles that lie closer than pixels would ask for more than memory has."""
 FAINT = 0.2
 """Sum of these bells below which an area is nobody's. The less, the less outlines depend on how many particles stand
 one behind the other, and the rougher is the way of a particle over the raster."""
@@ -87,7 +89,9 @@ class _Raster:
             )
         margins = [math.ceil(w) + 1 for w in found[0]]
         # In steps, so that the result does not depend on the smallest radius but at a few points.
-        steps = [2.0 ** (math.floor(4.0 * math.log2(0.25 * r)) / 4.0) if r < math.inf else 1.0 for r in found[1]]
+        steps = [
+            2.0 ** (math.floor(4.0 * math.log2(max(0.25 * r, FINEST))) / 4.0) if r < math.inf else 1.0 for r in found[1]
+        ]
         pairs = list(zip(steps, margins, strict=True))
         width, height = (max(math.ceil((n + 2 * m) / s) for s, m in pairs) + 1 for n in (sheet.width, sheet.height))
         sizes = Sheet(sheet.count, height, width, sheet.threads)

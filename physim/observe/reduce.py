@@ -62,15 +62,23 @@ def reduce_depth(
     return torch.where(valid, total / torch.where(valid, weight, 1.0), 0.0), valid
 
 
-def jumps(depth: Tensor, size: Size) -> Tensor:
+def jumps(depth: Tensor, valid: Tensor, size: Size) -> Tensor:
     """Largest difference of depths among each pixel and its neighbours [m], (frames, height * width).
 
     At an outline depth jumps to the background: what a mask leaves undecided of such a pixel is that share of the jump.
+
+    Args:
+        depth: [m], (frames, height * width).
+        valid: which of them were measured; others are no neighbours.
+        size: width and height [px].
     """
     width, height = size
-    pages = depth.reshape(-1, 1, height, width)
-    most = [functional.max_pool2d(sign * pages, 3, stride=1, padding=1) for sign in (1.0, -1.0)]
-    return (most[0] + most[1]).reshape(depth.shape)
+    ends = []
+    for sign in (1.0, -1.0):
+        pages = torch.where(valid, sign * depth, -math.inf).reshape(-1, 1, height, width)
+        ends.append(functional.max_pool2d(pages, 3, stride=1, padding=1))
+    found = (ends[0] + ends[1]).reshape(depth.shape)
+    return torch.where(torch.isfinite(found), found, 0.0)
 
 
 def reduce_colour(picture: Any, size: Size, blur: float = 0.0) -> Tensor:

@@ -66,7 +66,7 @@ def make_grid(spec: ScenePart, findings: Findings) -> Grid | None:
             )
             sound = False
         periodic = "xyz"[axis] in grid.periodic
-        moved = 0.0 if periodic else _to_wall(spec, axis, low[axis])
+        moved = 0.0 if periodic or not grid.on_walls else _to_wall(spec, axis, low[axis])
         origin.append(low[axis] - (0.0 if periodic else (grid.margin + moved) * grid.dx))
         shape.append(whole if periodic else whole + 1 + 2 * grid.margin + (moved > 0.0))
     if not sound:
@@ -84,7 +84,8 @@ def _to_wall(spec: ScenePart, axis: int, low: float) -> float:
     walls = [wall for side, wall in walls_of(spec).items() if side[0] == "xyz"[axis]]
     if any(wall.type in MIRRORS for wall in walls):
         return 0.0
-    at = next((wall.position for wall in walls if wall.position is not None), low)
+    # The lower side comes first; a face of the domain lies on nodes anyway.
+    at = walls[0].position if walls and walls[0].position is not None else low
     part = -(at - low) / spec.grid.dx % 1.0
     return part if WHOLE < part < 1.0 - WHOLE else 0.0
 

@@ -217,7 +217,7 @@ def _depth(built: Built, name: str, part: Any) -> Pictured:
         _check_depth(built, view.camera, part.body, cut[0][own[0] > COVERED], part.unit)
     values, valid = reduce_depth(cut, view.size, mask=own, background=part.background)
     noise = part.noise or SURFACE * float(spacings(built).min())
-    sigma = torch.hypot(torch.tensor(noise, dtype=torch.float64), EDGE * jumps(values, view.size))
+    sigma = torch.hypot(torch.tensor(noise, dtype=torch.float64), EDGE * jumps(values, valid, view.size))
     gauge = Depth(_outline(built, part, view), part.background)
     return Pictured(gauge, scene_times(film, found.times), values, sigma, valid)
 

@@ -33,6 +33,7 @@ class GridPart(Part):
     """The background grid. `origin` to `upper` is where material may be; nodes beyond it are added by `margin`.
 
     `mass_floor` is added to every node's mass when its velocity is formed: it calms nodes that a body barely touches.
+    `on_walls` moves the nodes by less than a cell so that walls which only push lie on some.
     """
 
     dx: PositiveLength
@@ -42,6 +43,7 @@ class GridPart(Part):
     periodic: tuple[Literal["x", "y", "z"], ...] = ()
     margin: Annotated[int, Field(ge=0, le=16)] = 3
     mass_floor: Mass = 0.0
+    on_walls: bool = True
 
     @model_validator(mode="after")
     def _extent(self) -> GridPart:

@@ -53,7 +53,7 @@ ASIDE = 0.15
 """How far the observed body is aside [spacings]."""
 SCENE = """\
 title: a jelly falls on a floor
-grid: {origin: [0, 0, 0], upper: [0.32, 0.32, 0.32], dx: 4 cm}
+grid: {origin: [0, 0, 0], upper: [0.32, 0.32, 0.32], dx: 4 cm, on_walls: false}
 gravity: [0, -9.81, 0]
 time: {duration: 80 ms, frame: 20 ms}
 materials: {gel: {law: neo_hookean, E: 20 kPa, nu: 0.3, density: 1000 kg/m^3}}
