@@ -24,7 +24,7 @@ SCENE = """
 title: a block flies
 dim: 2
 grid: {origin: [0, 0], upper: [0.32, 0.32], dx: 2 cm}
-time: {duration: 0.15 s, frame: 2.5 ms}
+time: {duration: 0.15 s, frame: 1.25 ms}
 cameras: {side: {size: [64, 64], side_view: {scale: 5 mm, center: [0.16, 0.16, 0]}}}
 videos:
   clip: {pictures: frames, fps: 50, camera: side, every: 2}
