@@ -10,8 +10,8 @@ import pytest
 import torch
 from fit_scenes import bounce
 
-from physim.errors import InputError
-from physim.fit.assumptions import _change, make_assumptions
+from physim.errors import InputError, SimulationError
+from physim.fit.assumptions import Varied, _change, changes, make_assumptions
 from physim.fit.cells import other_grids
 from physim.fit.run import fit_scene, make_problem
 from physim.fit.settings import make_space
@@ -152,3 +152,28 @@ def test_a_grid_that_the_time_step_does_not_suit_is_left_out(path):
     """The finer grids need smaller substeps than the one that the scene asks for."""
     problem = make_problem(load_scene(path, ["time={duration: 0.32 s, frame: 8 ms, dt: 8 ms}"]))
     assert [by for _, by in other_grids(problem)] == pytest.approx([1 / 4, 2 / 3])
+
+
+def test_values_that_cannot_be_simulated_are_told():
+    def compared(value: float) -> Comparison:
+        row = torch.tensor([[value]], dtype=torch.float64)
+        mine = torch.ones_like(row, dtype=torch.bool)
+        return Comparison("a", ("y",), "m", torch.zeros(1).double(), 0.0 * row, row, torch.ones_like(row), mine, mine)
+
+    class Fixed:
+        recordings = ("",)
+
+        def __init__(self, value: float | None) -> None:
+            self.value = value
+
+        def predict(self, recording: str, raw: torch.Tensor) -> list[Comparison]:
+            if self.value is None:
+                raise SimulationError("too fast.")
+            return [compared(self.value)]
+
+    some = Varied("density", (Fixed(3.0), Fixed(None)), (1.0, -1.0))
+    none = Varied("grid.dx", (Fixed(None),), (0.4,), scatter=True)
+    found = changes([some, none], torch.zeros(1), [compared(1.0)], threads=1)
+    assert found.columns[0].tolist() == [[[2.0]]] and found.simulated == [True, False]
+    assert "1 of 2 other values could be simulated: too fast." in found.notes[0]
+    assert "leave out what is assumed of grid.dx" in found.notes[1]

@@ -158,7 +158,7 @@ class Changes:
         columns: change per standard deviation of each assumed number, (m, k, q) for each comparison; after them,
             where other grids scatter, the change of each that no straight line tells.
         simulated: which of the assumed numbers they are of.
-        notes: a sentence for each other one.
+        notes: a sentence for each other one, and for each of which only some values could be simulated.
     """
 
     columns: list[Tensor]
@@ -207,6 +207,10 @@ def changes(
         if not runs:
             notes.append(f"The intervals leave out what is assumed of {v.name}, because it cannot be varied: {failure}")
             continue
+        if len(runs) < len(v.problems):
+            notes.append(
+                f"Of {v.name}, assumed, {len(runs)} of {len(v.problems)} other values could be simulated: {failure}"
+            )
         by = torch.tensor(apart, dtype=torch.float64)
         for i, here in enumerate(base):
             moved = torch.stack([_change(here, run[i]) for run in runs], dim=-1)
