@@ -106,6 +106,22 @@ def test_a_flight_ends_where_the_parabola_does() -> None:
     assert 2 * motion[2, 1] == pytest.approx(9.81 / 6.25e-3, rel=0.05) and np.isfinite(error)
 
 
+def test_a_body_that_stands_does_not_fly(folder: Path) -> None:
+    """The shipped film: the plate stops with a jerk, and the jelly on it leans over."""
+    stages = make_stages(load_scene("jelly_video"))
+    assert [s.name for s in stages] == ["first part", "blurred", "sharp"]
+    assert all("bodies.jelly.velocity.x" in s.parameters for s in stages)
+
+
+def test_gravity_tells_a_fall_from_a_slide() -> None:
+    fall = np.array([0.0, 9.81 / 6.25e-3])
+    flying = path_of_the_square()
+    assert free_flight(TIMES, flying, fall)[0] == free_flight(TIMES, flying)[0] > 0
+    sliding = np.stack([16 + 32 * TIMES - 20 * TIMES**2, np.full_like(TIMES, 16.0)], axis=1)
+    assert free_flight(TIMES, sliding)[0] == len(TIMES) and free_flight(TIMES, sliding, fall)[0] == 0
+    assert free_flight(TIMES, sliding, 0.0 * fall)[0] == len(TIMES), "seen from above nothing tells"
+
+
 def test_the_centre_of_a_mask() -> None:
     mask = np.zeros((10, 20), dtype=np.uint8)
     mask[2:4, 5:9] = 255

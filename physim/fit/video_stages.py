@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from physim.errors import InputError
+from physim.observe.camera import PixelCamera
 from physim.observe.flight import free_flight, mask_center
+from physim.scene.cameras import make_cameras
+from physim.scene.fields import padded
 from physim.scene.loader import Scene
 from physim.scene.spec_fit import StagePart
 from physim.scene.track_file import read_tracks
@@ -33,14 +38,28 @@ ROUGH = 0.02
 """Where such a stage stops, in raw units."""
 
 
+class Way(NamedTuple):
+    """What a film shows of a body's motion.
+
+    Attributes:
+        times: since the scene's start [s], (f,).
+        centers: of what is seen [px], (f, 2).
+        fall: what gravity does in the picture [px/s^2], (2,), or None where that is not known.
+    """
+
+    times: Array
+    centers: Array
+    fall: Array | None
+
+
 def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     """Stages for a scene whose records are videos.
 
     Shapes and places are found on the first frame alone; velocities on the frames before the motion first differs
     from a free flight. They then stay as they are, because contact, which no grid resolves fully, would pull at them;
-    intervals know of them all the same. What is left is found on outlines blurred so that a start far away sees its
-    way, first on the first part of the record, and at last on outlines as they are. In a single picture the material
-    comes first, and then all.
+    intervals know of them all the same. A body that stands on something from the start has no such stage. What is
+    left is found on outlines blurred so that a start far away sees its way, first on the first part of the record, and
+    at last on outlines as they are. In a single picture the material comes first, and then all.
     """
     assert scene.spec.fit is not None
     names = tuple(scene.spec.fit.parameters)
@@ -51,14 +70,14 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     if blurred:
         # Depth jumps at an outline that is not yet where it should be; the outline alone tells the way.
         blurred |= {f"observe.{n}.weight": LIGHT for n, part in scene.spec.observe.items() if part.kind == "depth"}
-    films, stages = list(_centers(scene)), []
-    if films and all(len(times) == 1 for times, _ in films):
+    films, stages = list(_ways(scene)), []
+    if films and all(len(way.times) == 1 for way in films):
         # In one picture a soft body looks like a tilted one: the place must be free while the material is.
         rest = tuple(n for n in names if n not in place)
         alone = StagePart(name="material", parameters=rest, set=blurred, iterations=ITERATIONS, tolerance=ROUGH)
         return (alone, StagePart(name="sharp")) if place and rest else (StagePart(name="sharp"),)
     if place and films:
-        first = max(float(times[0]) for times, _ in films)
+        first = max(float(way.times[0]) for way in films)
         stages.append(StagePart(name="place", parameters=place, end=first, iterations=ITERATIONS))
     flown = _flown(films) if speed else None
     if flown is not None:
@@ -70,8 +89,8 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     moving = tuple(n for n in names if n not in done)
     rough: dict[str, Any] = {"parameters": moving, "set": blurred, "iterations": ITERATIONS, "tolerance": ROUGH}
     if moving and films:
-        begin = flown if flown is not None else min(float(times[0]) for times, _ in films)
-        end = begin + FIRST * (max(float(times[-1]) for times, _ in films) - begin)
+        begin = flown if flown is not None else min(float(way.times[0]) for way in films)
+        end = begin + FIRST * (max(float(way.times[-1]) for way in films) - begin)
         stages.append(StagePart(name="first part", end=end, **rough))
     if moving and blurred:
         stages.append(StagePart(name="blurred", **rough))
@@ -80,12 +99,14 @@ def video_stages(scene: Scene) -> tuple[StagePart, ...]:
     return tuple(stages)
 
 
-def _centers(scene: Scene) -> Iterator[tuple[Array, Array]]:
-    """Times from the start on [s] and centres [px] of what each compared film shows."""
+def _ways(scene: Scene) -> Iterator[Way]:
+    """What each compared film shows of the motion."""
+    cameras = make_cameras(scene)
     for part in scene.spec.observe.values():
         if part.kind not in (*OUTLINES, "image_tracks", "depth"):
             continue
         video = scene.spec.videos[str(part.video)]
+        camera = cameras[video.camera]
         if part.kind == "image_tracks":
             tracks = read_tracks(Path(str(part.file)), film_of(scene, str(part.video), None))
             kept = np.asarray(tracks.valid).all(axis=0)
@@ -95,12 +116,30 @@ def _centers(scene: Scene) -> Iterator[tuple[Array, Array]]:
         else:
             masks = masks_of(scene, str(part.video)).masks
             times, centers = masks.times[masks.valid], np.array([mask_center(m) for m in masks.coverage[masks.valid]])
+            camera = camera.scaled(masks.coverage.shape[2], masks.coverage.shape[1])
         at = scene_times(video, times).numpy()
-        yield at[at >= 0.0], centers[at >= 0.0]
+        yield Way(at[at >= 0.0], centers[at >= 0.0], _fall(scene, camera))
 
 
-def _flown(films: Sequence[tuple[Array, Array]]) -> float | None:
-    """Until when all motions are surely a free flight [s]; None where too few frames come before."""
-    counts = [(times, free_flight(times, centers)[0]) for times, centers in films if len(times) >= FEWEST]
+def _fall(scene: Scene, camera: PixelCamera) -> Array | None:
+    """What gravity does in a picture [px/s^2], (2,), to something in the middle of the grid."""
+    grid = scene.spec.grid
+    if grid is None or grid.origin is None or grid.upper is None:
+        return None
+    ends = torch.tensor([padded(grid.origin), padded(grid.upper)], dtype=torch.float64)
+    gravity = torch.tensor(padded(scene.spec.gravity), dtype=torch.float64)
+    try:
+        slope = torch.autograd.functional.jacobian(lambda x: camera.project(x)[0], ends.mean(dim=0))
+    except InputError:  # behind the camera, which is told where the scene is built
+        return None
+    assert isinstance(slope, torch.Tensor)
+    return (slope @ gravity).numpy()
+
+
+def _flown(films: Sequence[Way]) -> float | None:
+    """Until when all motions are surely a free flight [s]; None where one stands, or too few frames come before."""
+    counts = [(way.times, free_flight(*way)[0]) for way in films if len(way.times) >= FEWEST]
+    if any(n == 0 for _, n in counts):
+        return None
     ends = (float(times[0] + SURE * (times[n - 1] - times[0])) for times, n in counts if n >= FEWEST)
     return min(ends, default=None)

@@ -14,6 +14,8 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 _MISSED = 0.5
 # The first frames that are taken for one flight whatever they do.
 _LEAST = 5
+# Share of gravity below which a body does not fall but is held; and standard errors by which it must be below.
+_HELD, _SURELY = 0.5, 3.0
 
 
 def mask_center(mask: np.ndarray[Any, Any]) -> tuple[float, float]:
@@ -27,16 +29,19 @@ def mask_center(mask: np.ndarray[Any, Any]) -> tuple[float, float]:
     return float(across / total), float(down / total)
 
 
-def free_flight(times: Array, centers: Array) -> tuple[int, Array, float]:
+def free_flight(times: Array, centers: Array, fall: Array | None = None) -> tuple[int, Array, float]:
     """How many frames follow one parabola from the start.
 
     Args:
         times: [s], (f,).
         centers: of the body [px], (f, 2).
+        fall: what gravity does in the picture [px/s^2], (2,), where known: a body that surely falls by less than half
+            of it stands on something.
 
     Returns:
-        The count, the parabola's coefficients (3, 2) [px, px/s, px/s^2] in time since the first frame, and the
-        standard error of twice the last of them downwards [px/s^2], infinite where four frames or fewer tell.
+        The count (0 for a body that stands), the parabola's coefficients (3, 2) [px, px/s, px/s^2] in time since the
+        first frame, and the standard error of twice the last of them downwards [px/s^2], infinite where four frames
+        or fewer tell.
     """
     least = min(_LEAST, len(times))
     best = least, np.zeros((3, 2)), np.inf
@@ -54,4 +59,9 @@ def free_flight(times: Array, centers: Array) -> tuple[int, Array, float]:
             spread = max(float(np.sqrt((left[:, 1] ** 2).sum() / (count - 3))), 0.05)
             error = 2.0 * spread * float(np.sqrt(np.linalg.inv(basis.T @ basis)[2, 2]))
         best = count, motion, error
-    return best
+    count, motion, error = best
+    if fall is not None and fall.any():
+        down = fall / np.linalg.norm(fall)
+        if 2.0 * motion[2] @ down + _SURELY * error < _HELD * np.linalg.norm(fall):
+            count = 0
+    return count, motion, error
