@@ -86,6 +86,33 @@ class NodalState:
 
 
 @dataclass(frozen=True)
+class FieldState:
+    """A function of space at one time, by the weights of the field that represents it.
+
+    Attributes:
+        weights: of the field, (p,), float64.
+        before: those one step earlier, (p,); the same at the start. Where the next step begins to look, and for
+            bodies the velocity.
+        t: time [s].
+        missed: root mean square by which the last step missed its target, in units of the field, looked at where it
+            was not fitted; 0 at the start of a rollout.
+    """
+
+    weights: Tensor
+    before: Tensor
+    t: float = 0.0
+    missed: float = 0.0
+
+    def replace(self, **changes: Tensor | float) -> FieldState:
+        """A copy with some fields exchanged."""
+        return dataclasses.replace(self, **changes)
+
+    def bytes(self) -> int:
+        """Memory of one state [bytes]."""
+        return sum(a.numel() * a.element_size() for a in (self.weights, self.before))
+
+
+@dataclass(frozen=True)
 class Control:
     """Poses and twists of the colliders, and a body force, at one time.
 

@@ -16,6 +16,8 @@ class Status(Enum):
     NONFINITE = "a particle's state is not finite: use a smaller dt, or check the material's parameters"
     LEFT_GRID = "a particle left the grid: enlarge the grid, or add a wall or collider that holds it"
     TOO_FAST = "a particle crosses more than one cell per substep: use a smaller dt (dt: auto finds one)"
+    MISSED = "the field cannot follow: use a smaller dt, or a field with more weights or a higher frequency"
+    UNRESOLVED = "the field cannot show the initial condition: use more weights or a higher frequency"
     INVERTED = "a particle's volume became negative: use a smaller dt, more particles per cell, or a stiffer material"
 
 
@@ -25,7 +27,7 @@ class RolloutFailure(SimulationError):
     Attributes:
         status: what went wrong.
         substep: the first substep that failed, counted from the start of the segment or rollout.
-        particle: the first particle in it.
+        particle: the first particle in it; -1 where there are none.
         world: its world, or None where there is one only.
         t: time at the start of that substep [s].
         quantity: what of the particle is wrong, such as `deformation gradient F`; empty where the solver cannot tell.
@@ -53,7 +55,8 @@ class RolloutFailure(SimulationError):
         what = f", {quantity}" if quantity else ""
         told = f" ({detail})" if detail else ""
         where = "" if world is None else f"world {world}, "
-        super().__init__(f"substep {substep} (t = {t:.6g} s), {where}particle {particle}{what}: {status.value}{told}.")
+        which = f"particle {particle}" if particle >= 0 else "the field"
+        super().__init__(f"substep {substep} (t = {t:.6g} s), {where}{which}{what}: {status.value}{told}.")
 
     def after(self, substeps: int) -> RolloutFailure:
         """The same failure, its substep counted from `substeps` earlier."""

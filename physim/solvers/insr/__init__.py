@@ -1,0 +1,1 @@
+"""Weight-space solver: the weights of a field of space follow a differential equation."""

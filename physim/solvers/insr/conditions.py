@@ -1,0 +1,128 @@
+"""Conditions that hold for all weights: values at walls by distance factors, periods by waves as coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physim.errors import InputError
+from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.jets import Jet, joined
+from physim.solvers.insr.maps import Weights
+
+Powers = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Walled:
+    """A field times a power of the distance from each chosen side of a box, plus a given function.
+
+    With power 1 the value at a side is that of `lift`, with power 2 its normal derivative too, whatever the weights.
+
+    Attributes:
+        field: what has the weights.
+        box: whose sides are meant.
+        powers: for each axis, the power at its lower and its upper side; 0 leaves a side free.
+        lift: a function with the values wanted there; zero unless given.
+    """
+
+    field: Field
+    box: Box
+    powers: Powers
+    lift: Callable[[Jet], Jet] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.powers) != self.box.dim or self.box.dim != self.field.dim:
+            raise InputError(
+                f"powers for {len(self.powers)} axes, a box with {self.box.dim}, a field of {self.field.dim}."
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.field.size
+
+    @property
+    def dim(self) -> int:
+        """Coordinates that it takes."""
+        return self.field.dim
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it gives."""
+        return self.field.outputs
+
+    def start(self, generator: torch.Generator) -> Tensor:
+        """Weights to begin with."""
+        return self.field.start(generator)
+
+    def __call__(self, weights: Weights, x: Jet) -> Jet:
+        """Factor times field, plus lift."""
+        out = self.field(weights, x)
+        near = self.box.centred(x)
+        for axis, powers in enumerate(self.powers):
+            s = near[axis]
+            for power, sign in zip(powers, (1.0, -1.0), strict=True):
+                for _ in range(power):
+                    # 1 + s at the lower side, 1 - s at the upper: zero there, one in the middle.
+                    side = s * sign
+                    out = out * Jet(side.terms, (side.value + 1.0, *side.parts[1:]))
+        return out if self.lift is None else out + self.lift(x)
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """A field of sine and cosine of some coordinates, which makes it periodic in them, with all derivatives.
+
+    Attributes:
+        field: of the waves and the other coordinates, all within -1 to 1; see `wave_box`.
+        box: one period along each periodic axis.
+        axes: which are periodic.
+    """
+
+    field: Field
+    box: Box
+    axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.field.dim != self.box.dim + len(self.axes):
+            raise InputError(f"a field of {self.box.dim + len(self.axes)} coordinates is needed, not {self.field.dim}.")
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.field.size
+
+    @property
+    def dim(self) -> int:
+        """Coordinates that it takes."""
+        return self.box.dim
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it gives."""
+        return self.field.outputs
+
+    def start(self, generator: torch.Generator) -> Tensor:
+        """Weights to begin with."""
+        return self.field.start(generator)
+
+    def __call__(self, weights: Weights, x: Jet) -> Jet:
+        """The field of the waves."""
+        near, features = self.box.centred(x), []
+        for axis in range(self.box.dim):
+            if axis in self.axes:
+                phase = near[axis] * torch.pi
+                features += [phase.sin(), phase.cos()]
+            else:
+                features.append(near[axis])
+        return self.field(weights, joined(features))
+
+
+def wave_box(box: Box, axes: tuple[int, ...]) -> Box:
+    """The box of what a `Periodic` field sees."""
+    count = box.dim + len(axes)
+    return Box((-1.0,) * count, (1.0,) * count)

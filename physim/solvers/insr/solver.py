@@ -1,0 +1,183 @@
+"""Weight-space solver: a step moves the weights of a field so that it follows a differential equation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from physim.checks import check_finite, check_shape
+from physim.errors import InputError
+from physim.sim.state import Control, FieldState
+from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.jets import Index
+from physim.solvers.insr.maps import Weights
+from physim.solvers.insr.points import Points, quadrature, scattered
+from physim.solvers.insr.project import Match, Projection, project
+from physim.solvers.insr.schemes import Scheme
+from physim.solvers.insr.stability import limit
+from physim.solvers.insr.steps import Stepper
+from physim.solvers.insr.tangent import Problem, carried, derivatives
+from physim.solvers.insr.transport import Transport
+
+ROWS = 3.0
+"""Values compared per weight; below this a field is right at the points and wild between them."""
+ROUNDS = 3
+"""Sets of points that a field which is compared at random points begins with."""
+STEPS, START = Projection(), Projection(linearisations=60, damping=1e-3)
+SAFETY = 0.8
+"""Share of the linear stability limit that `stable_dt` allows."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How steps are taken; the defaults hold for all problems.
+
+    Attributes:
+        points: values compared per weight.
+        projection: how hard the nearest field is looked for in a step.
+        start: and at the start.
+        resolved: share of the initial condition's root mean square that a field may miss.
+        tangent: damping of changes in the tangent space, over the mean of the diagonal of J^T W J.
+        seed: of the points that move from step to step, and of those that a step is judged at.
+    """
+
+    points: float = ROWS
+    projection: Projection = STEPS
+    start: Projection = START
+    resolved: float = 0.01
+    tangent: float = 1e-9
+    seed: int = 0
+
+
+class FieldModel(nn.Module):
+    """What does not change during a simulation of a field: the equation with its parameters."""
+
+    def __init__(self, problem: Any) -> None:
+        super().__init__()
+        self.problem = problem
+        self.gravity = torch.zeros(3, dtype=torch.float64)
+
+    def next_change(self, t: float) -> float:
+        """Nothing begins or ends during a rollout."""
+        return math.inf
+
+    def control_at(self, t: float) -> Control:
+        """There are no colliders."""
+        none = torch.zeros(0, 3, dtype=torch.float64)
+        return Control(none, none[..., None].expand(0, 3, 3), none, none)
+
+
+class SolverInsr:
+    """Steps of a field's weights.
+
+    Args:
+        problem: the equation; its parameters may take gradients.
+        field: what represents the solution, with conditions at walls built in.
+        box: where the equation holds.
+        scheme: how a step is taken; characteristics for `Transport`, Runge-Kutta else.
+        periodic: axes along which everything repeats.
+        settings: see there.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        field: Field,
+        box: Box,
+        *,
+        scheme: Scheme | None = None,
+        periodic: tuple[int, ...] = (),
+        settings: Settings | None = None,
+    ) -> None:
+        if field.dim != box.dim:
+            raise InputError(f"a field of {field.dim} coordinates in a box of {box.dim}.")
+        self.problem, self.field, self.box, self.periodic = problem, field, box, periodic
+        self.settings = settings or Settings()
+        self.model = FieldModel(problem)
+        given = isinstance(problem, Transport)
+        self.scheme = scheme or (Scheme.SEMI_LAGRANGIAN if given else Scheme.RUNGE_KUTTA)
+        self.count = math.ceil(self.settings.points * field.size / len(problem.carried))
+        how = self.settings
+        self.stepper = Stepper(problem, field, box, self.scheme, how.projection, how.tangent)
+        self._fixed = None if self.scheme is Scheme.SEMI_LAGRANGIAN else quadrature(box, self.count, periodic)
+        self._checks = scattered(box, max(64, self.count // 3), torch.Generator().manual_seed(how.seed + 1))
+
+    def initial_state(self, wanted: Callable[[Tensor], Tensor] | None = None) -> FieldState:
+        """The field nearest to what is wanted at t = 0.
+
+        Args:
+            wanted: from positions [m], (n, dim), to what the problem carries there, (n, m).
+
+        Raises:
+            RolloutFailure: the field misses it by more than `Settings.resolved` of its root mean square.
+        """
+        if wanted is None:
+            raise InputError("a field begins with a function: initial_state(lambda x: ...).")
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        weights, found = self.field.start(generator), None
+        rounds = 1 if self._fixed is not None else ROUNDS
+        for _ in range(rounds):
+            points = self._fixed or scattered(self.box, self.count, generator)
+            value = wanted(points.x)
+            check_shape("wanted(x)", value, (len(points.x), len(self.problem.carried)))
+            check_finite("wanted(x)", value)
+            found = project(self._match(points, value), weights, self.settings.start)
+            weights = found.weights
+        value = wanted(self._checks.x)
+        match = self._match(self._checks, value)
+        missed, size = math.sqrt(match.loss(match.missed(weights))), math.sqrt(match.loss(value))
+        if missed > self.settings.resolved * size:
+            told = f"it misses {missed:.2g} of {size:.2g} (root mean squares) with {self.field.size} weights"
+            raise RolloutFailure(Status.UNRESOLVED, substep=0, particle=-1, t=0.0, detail=told)
+        return FieldState(weights, weights, missed=missed)
+
+    def points(self, t: float) -> Points:
+        """Where a step that begins at `t` [s] compares: fixed points that integrate, or others at each time."""
+        if self._fixed is not None:
+            return self._fixed
+        # A seed that follows from the time makes a step a function of its state.
+        seed = hash((self.settings.seed, round(t, 12))) % 2**31
+        return scattered(self.box, self.count, torch.Generator().manual_seed(seed))
+
+    def step(self, state: FieldState, control: Control | None, dt: float) -> FieldState:
+        """One step of `dt` [s]; differentiable in the weights and the problem's parameters, with memory for two states.
+
+        Raises:
+            RolloutFailure: the field cannot follow.
+            GradientError: in backward, where the search for the field had not converged.
+        """
+        points = self.points(state.t)
+        weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt)
+        return FieldState(weights, state.weights.detach(), state.t + dt, taken.found.rms)
+
+    def advance(
+        self, state: FieldState, control: Control | None, dt: float, substeps: int, *, keep: bool = False
+    ) -> FieldState:
+        """Several steps."""
+        for _ in range(substeps):
+            state = self.step(state, control, dt)
+        return state
+
+    def stable_dt(self, state: FieldState) -> float:
+        """The largest safe step [s]: that of Runge-Kutta for the fastest motion that the weights can make; else any."""
+        if self.scheme is not Scheme.RUNGE_KUTTA:
+            return math.inf
+        with torch.no_grad():
+            return SAFETY * limit(self.stepper.tangent(self.points(state.t), state.weights, self.settings.tangent))
+
+    def sample(self, state: FieldState, x: Tensor, wanted: Sequence[Index] | None = None) -> Tensor:
+        """Values of the field, or derivatives, at positions [m], (n, dim): (n, outputs, k); differentiable."""
+        return derivatives(self.field, Weights(state.weights), x, wanted or [(0,) * self.box.dim])
+
+    def carried(self, state: FieldState, x: Tensor) -> Tensor:
+        """What the problem carries (a value, a velocity) at positions [m], (n, m); differentiable."""
+        return carried(self.field, self.problem, Weights(state.weights), x)
+
+    def _match(self, points: Points, value: Tensor) -> Match:
+        return Match(lambda w: carried(self.field, self.problem, w, points.x), value, points.weight)

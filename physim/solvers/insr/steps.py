@@ -1,0 +1,186 @@
+"""One step in weight space, and its adjoint by the implicit function theorem."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physim.errors import GradientError
+from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.points import Points
+from physim.solvers.insr.project import Found, Match, Projection, project
+from physim.solvers.insr.schemes import Scheme, target
+from physim.solvers.insr.tangent import Problem, Tangent, carried
+
+FOLLOWED = 1e-3
+"""Share of a step's change that may be missed before it is taken again with more damping."""
+LOST = 0.1
+"""Share that may be missed at all."""
+DAMPINGS = 3
+"""Tries with a hundred times the damping each."""
+SETTLED = 1e-2
+"""Newton decrement over the change of a step beyond which its gradient is refused."""
+
+
+@dataclass
+class Stepper:
+    """Takes steps of one problem.
+
+    Attributes:
+        problem, field, box, scheme: see `SolverInsr`.
+        projection: how hard the nearest field is looked for.
+        damping: of changes in the tangent space.
+        latest: the tangent space used last; a backward pass needs each twice.
+    """
+
+    problem: Problem
+    field: Field
+    box: Box
+    scheme: Scheme
+    projection: Projection
+    damping: float
+    latest: Tangent | None = dataclasses.field(default=None, repr=False)
+
+    def tangent(self, points: Points, flat: Tensor, damping: float) -> Tangent:
+        """The tangent space at weights; the last one is kept."""
+        last = self.latest
+        same = last is not None and last.points is points and torch.equal(last.flat, flat)
+        if not same or last is None:
+            last = Tangent(self.field, self.problem, points, flat, damping)
+        last.damping = damping
+        self.latest = last
+        return last
+
+    def take(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float) -> Taken:
+        """A step of `dt` [s] from weights `flat`, (p,).
+
+        Raises:
+            RolloutFailure: the field is not finite, or misses what it should follow by more than a tenth of the change.
+        """
+        best: Taken | None = None
+        tries = 1 if self.scheme is Scheme.SEMI_LAGRANGIAN else DAMPINGS
+        for damping in (self.damping * 100.0**k for k in range(tries)):
+            taken = self._once(flat, before, points, dt, damping)
+            if best is None or taken.share < best.share:
+                best = taken
+            if best.share < FOLLOWED:
+                break
+        assert best is not None
+        if not best.share < LOST:
+            finite = math.isfinite(best.share)
+            told = f"it misses {best.found.rms:.2g}, the step changes {best.moved:.2g}" if finite else "not finite"
+            raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
+        return best
+
+    def _once(self, flat: Tensor, before: Tensor, points: Points, dt: float, damping: float) -> Taken:
+        tangent = self.tangent(points, flat, damping) if self.scheme is not Scheme.SEMI_LAGRANGIAN else None
+        wanted, change = self.aim(tangent, flat, points, dt)
+        match = Match(lambda w: carried(self.field, self.problem, w, points.x), wanted, points.weight)
+        now = match.missed(flat)
+        moved = math.sqrt(match.loss(now))
+        # Where weights go on as they went, the field is often near already.
+        start = min((flat, 2.0 * flat - before), key=lambda w: match.loss(match.missed(w)))
+        if change is not None:
+            start = flat + change
+        found = project(match, start, self.projection, first=tangent.normal if tangent else None)
+        return Taken(found, moved, damping)
+
+    def aim(self, tangent: Tangent | None, flat: Tensor, points: Points, dt: float) -> tuple[Tensor, Tensor | None]:
+        """What a step is to reach, and the change of the weights that does so to first order; differentiable."""
+        return target(self.scheme, self.field, self.problem, tangent, flat, points, self.box, dt)
+
+    def step(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float) -> tuple[Tensor, Taken]:
+        """`take`, differentiable in the weights and the problem's parameters."""
+        given = [p for p in _parameters(self.problem) if p.requires_grad]
+        if not torch.is_grad_enabled() or not (flat.requires_grad or given):
+            with torch.no_grad():
+                taken = self.take(flat, before, points, t, dt)
+            return taken.found.weights, taken
+        box: list[Taken] = []
+        weights = _Step.apply(self, box, before.detach(), points, t, dt, flat, *given)
+        assert isinstance(weights, Tensor)
+        return weights, box[0]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A step that was taken.
+
+    Attributes:
+        found: the weights, and what is missed.
+        moved: root mean square of what the step changes.
+        damping: of the tangent space.
+    """
+
+    found: Found
+    moved: float
+    damping: float
+
+    @property
+    def share(self) -> float:
+        """What is missed over what changes."""
+        return self.found.rms / self.moved if self.moved > 0 else (0.0 if self.found.rms == 0 else math.inf)
+
+
+def _parameters(problem: Any) -> Sequence[Tensor]:
+    return list(problem.parameters())
+
+
+class _Step(torch.autograd.Function):
+    """Weights after a step: they minimise |u(w) - target|^2, and J^T W (u - target) = 0 is differentiated."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, stepper: Stepper, box: list, before: Tensor, points: Points, t: float, dt: float, *given: Tensor
+    ) -> Tensor:
+        taken = stepper.take(given[0].detach(), before, points, t, dt)
+        box.append(taken)
+        ctx.stepper, ctx.points, ctx.t, ctx.dt, ctx.taken = stepper, points, t, dt, taken
+        ctx.save_for_backward(*given)
+        return taken.found.weights
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        """With y = (J^T W J)^-1 wbar at the new weights, the target's share is W J y; the rest is the target's own."""
+        stepper: Stepper = ctx.stepper
+        points, taken, (cotangent,) = ctx.points, ctx.taken, cotangents
+        if not torch.isfinite(cotangent).all():
+            raise GradientError(f"step at t = {ctx.t:.6g} s: the gradient of the weights after it is not finite.")
+        after = stepper.tangent(points, taken.found.weights, taken.damping)
+        _, pulled = after.back(cotangent)
+        flat, *given = ctx.saved_tensors
+        before = stepper.tangent(points, flat.detach(), taken.damping) if _in_tangent(stepper) else None
+        with torch.enable_grad():
+            leaf = flat.detach().requires_grad_()
+            wanted, _ = stepper.aim(before, leaf, points, ctx.dt)
+            _check_settled(after, wanted.detach(), taken, ctx.t)
+            needed = [leaf, *given] if ctx.needs_input_grad[6] else given
+            found = torch.autograd.grad(wanted, needed, pulled, allow_unused=True)
+        slopes = found if ctx.needs_input_grad[6] else (None, *found)
+        for slope in slopes:
+            if slope is not None and not torch.isfinite(slope).all():
+                raise GradientError(f"step at t = {ctx.t:.6g} s: the gradient of its target is not finite.")
+        return (None,) * 6 + slopes
+
+
+def _in_tangent(stepper: Stepper) -> bool:
+    return stepper.scheme is not Scheme.SEMI_LAGRANGIAN
+
+
+def _check_settled(after: Tangent, wanted: Tensor, taken: Taken, t: float) -> None:
+    """Refuse the gradient of a search that ended before its minimum."""
+    left = after.values(after.flat) - wanted
+    step, _ = after.back(after.normal.pull(left))
+    decrement = float((after.points.weight[:, None] * after.normal.push(step).square()).sum().sqrt())
+    if decrement > SETTLED * taken.moved:
+        raise GradientError(
+            f"step at t = {t:.6g} s: the search for the nearest field ended {decrement:.2g} from its minimum, and the "
+            f"step changes {taken.moved:.2g}: its gradient would not be that of the minimum. Allow more linearisations."
+        )
