@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -120,6 +121,58 @@ class Periodic:
             else:
                 features.append(near[axis])
         return self.field(weights, joined(features))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """What small changes of a field's weights do, as a field of its own: linear in its weights, which begin at zero.
+
+    Each weight has a function of space of its own, d field / d weight at the weights that the field begins with. What
+    is linear has no valleys to creep along, so that energies are minimised in a few Newton steps.
+
+    Attributes:
+        field: whose changes.
+        seed: of the weights that it begins with.
+    """
+
+    field: Field
+    seed: int = 0
+
+    @cached_property
+    def first(self) -> Tensor:
+        """The weights of the field that is changed."""
+        return self.field.start(torch.Generator().manual_seed(self.seed))
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.field.size
+
+    @property
+    def dim(self) -> int:
+        """Coordinates that it takes."""
+        return self.field.dim
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it gives."""
+        return self.field.outputs
+
+    def start(self, generator: torch.Generator) -> Tensor:
+        """Zeros."""
+        return torch.zeros(self.size, dtype=torch.float64)
+
+    def __call__(self, weights: Weights, x: Jet) -> Jet:
+        """The change that the weights make."""
+        wide = x.following()
+        here = self.field(Weights(self.first, weights.flat), wide).change()
+        if weights.along is not None:
+            return here.with_change(self.field(Weights(self.first, weights.along), wide).change())
+        if weights.recording:
+            # A weight does what it does to the field at its first weights: that is recorded, the value is put right.
+            felt = self.field(Weights(self.first, recording=True, maps=weights.maps), x)
+            return felt + (here + felt * -1.0).each(Tensor.detach)
+        return here
 
 
 def wave_box(box: Box, axes: tuple[int, ...]) -> Box:

@@ -23,11 +23,15 @@ class Terms:
             the series also follows a change of the weights, a last number tells how often that is: 0 or 1.
         pairs: for each term, the (i, j) whose product contributes to it.
         factorials: of each index; a derivative is its coefficient times this.
+        dim, order, along: what they were made for, see `terms`.
     """
 
     indices: tuple[Index, ...]
     pairs: tuple[tuple[tuple[int, int], ...], ...]
     factorials: tuple[float, ...]
+    dim: int
+    order: int
+    along: bool
 
     def at(self, index: Index) -> int:
         """Where a derivative stands."""
@@ -48,7 +52,7 @@ def terms(dim: int, order: int, along: bool = False) -> Terms:
             if k is not None:
                 pairs[k].append((i, j))
     factorials = tuple(float(math.prod(math.factorial(n) for n in index)) for index in every)
-    return Terms(tuple(every), tuple(tuple(p) for p in pairs), factorials)
+    return Terms(tuple(every), tuple(tuple(p) for p in pairs), factorials, dim, order, along)
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,27 @@ class Jet:
 
     @property
     def order(self) -> int:
-        """The highest order of its derivatives."""
-        return sum(self.terms.indices[-1])
+        """The highest power of what is not its value that does not vanish."""
+        return self.terms.order + self.terms.along
+
+    def following(self) -> Jet:
+        """The same function, in terms that also follow a change of weights; it has none."""
+        if self.terms.along:
+            return self
+        wide = terms(self.terms.dim, self.terms.order, True)
+        own = dict(zip(self.terms.indices, self.parts, strict=True))
+        return Jet(wide, tuple(own[i[:-1]] if i[-1] == 0 else None for i in wide.indices))
+
+    def change(self) -> Jet:
+        """What a change of weights does to it, in terms that do not follow one."""
+        plain = terms(self.terms.dim, self.terms.order)
+        return Jet(plain, tuple(self.parts[self.terms.at((*i, 1))] for i in plain.indices))
+
+    def with_change(self, done: Jet) -> Jet:
+        """The same function, in terms that follow a change of weights, which does `done` to it."""
+        wide = terms(self.terms.dim, self.terms.order, True)
+        parts = (self.parts, done.parts)
+        return Jet(wide, tuple(parts[i[-1]][self.terms.at(i[:-1])] for i in wide.indices))
 
     def sin(self) -> Jet:
         """Its sine."""

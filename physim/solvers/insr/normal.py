@@ -12,51 +12,42 @@ ACCURATE = 1e-8
 """Relative residual at which conjugate gradients stop."""
 
 
-class Normal:
-    """J^T W J of rows J, and its inverse with damping.
+class Damped:
+    """A^T A with damping, and its inverse.
 
     Formed and factorised (Cholesky) in the space of the weights where rows exceed them, in that of the rows where they
     are fewer, and never formed, but solved by conjugate gradients, beyond `MANY` of both.
 
     Args:
-        rows: (m, n, p), m values at n points by p weights.
-        weight: of the points, (n,).
+        rows: A, (r, p).
+
+    Attributes:
+        scale: mean of the diagonal of A^T A, the unit of damping.
     """
 
-    def __init__(self, rows: Tensor, weight: Tensor) -> None:
-        self.rows = (rows * weight.sqrt()[:, None]).flatten(0, 1)
-        self.outputs = rows.shape[0]
-        self.root = weight.sqrt().repeat(rows.shape[0])
-        self.scale = float(self.rows.square().sum() / self.rows.shape[1])
-        count, size = self.rows.shape
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.scale = float(rows.square().sum() / rows.shape[1])
+        count, size = rows.shape
         self._by_rows = count < size
         self._matrix = None
         self._factor, self._damping = None, -1.0
         if min(count, size) <= MANY:
-            a = self.rows.numpy()
-            self._matrix = blas.dsyrk(1.0, a.T, trans=int(self._by_rows), lower=1)
-
-    def push(self, change: Tensor) -> Tensor:
-        """What a change of the weights (p,) does: (n, m)."""
-        moved = (self.rows @ change) / self.root
-        return moved.reshape(self.outputs, -1).T
-
-    def pull(self, values: Tensor) -> Tensor:
-        """J^T W of values (n, m): (p,)."""
-        return self.rows.T @ (values.T.reshape(-1) * self.root)
+            self._matrix = blas.dsyrk(1.0, rows.numpy().T, trans=int(self._by_rows), lower=1)
 
     def solve(self, right: Tensor, damping: float) -> Tensor:
-        """(J^T W J + damping scale)^-1 right, with `scale` the mean of the diagonal."""
+        """(A^T A + damping scale)^-1 right, (p,)."""
         shift = damping * self.scale
         if self._matrix is None:
             return self._iterate(right, shift)
         if damping != self._damping:
             matrix = self._matrix.copy(order="F")
-            matrix.flat[:: len(matrix) + 1] += shift
+            matrix.T.flat[:: len(matrix) + 1] += shift
             self._factor, info = lapack.dpotrf(matrix, lower=1, overwrite_a=1)
             self._damping = damping if info == 0 else -1.0
             if info:
-                raise ArithmeticError("the damped matrix is not positive definite")
+                # Rounding left nothing to stand on in some direction: only more damping helps.
+                return self.solve(right, max(10.0 * damping, 1e-16))
         if not self._by_rows:
             return torch.from_numpy(lapack.dpotrs(self._factor, right.numpy(), lower=1)[0])
         # (A^T A + s)^-1 g = (g - A^T (A A^T + s)^-1 A g) / s
@@ -79,3 +70,29 @@ class Normal:
             size, before = float(left @ toward), size
             direction = toward + size / before * direction
         return found
+
+
+class Normal:
+    """J^T W J of rows J, and its inverse with damping.
+
+    Args:
+        rows: (m, n, p), m values at n points by p weights.
+        weight: of the points, (n,).
+    """
+
+    def __init__(self, rows: Tensor, weight: Tensor) -> None:
+        self._outputs = rows.shape[0]
+        self._root = weight.sqrt().repeat(self._outputs)
+        self._damped = Damped((rows * weight.sqrt()[:, None]).flatten(0, 1))
+
+    def push(self, change: Tensor) -> Tensor:
+        """What a change of the weights (p,) does: (n, m)."""
+        return ((self._damped.rows @ change) / self._root).reshape(self._outputs, -1).T
+
+    def pull(self, values: Tensor) -> Tensor:
+        """J^T W of values (n, m): (p,)."""
+        return self._damped.rows.T @ (values.T.reshape(-1) * self._root)
+
+    def solve(self, right: Tensor, damping: float) -> Tensor:
+        """See `Damped`."""
+        return self._damped.solve(right, damping)

@@ -54,3 +54,22 @@ def scattered(box: Box, count: int, generator: torch.Generator) -> Points:
     inside = torch.rand(cells.shape, generator=generator, dtype=torch.float64)
     x = torch.tensor(box.lower, dtype=torch.float64) + (cells + inside) / numbers * size
     return Points(x, torch.full((len(x),), 1.0 / len(x), dtype=torch.float64))
+
+
+def surface(box: Box, spacing: float) -> Points:
+    """Points on all sides of a box, about `spacing` [m] apart; the weights are areas [m^2] (lengths in 2D)."""
+    places, areas = [], []
+    for axis in range(box.dim):
+        others = [a for a in range(box.dim) if a != axis]
+        if others:
+            side = Box(tuple(box.lower[a] for a in others), tuple(box.upper[a] for a in others))
+            on = quadrature(side, math.ceil(math.prod(side.size) / spacing ** len(others)))
+            area = on.weight * math.prod(side.size)
+        else:
+            on, area = Points(torch.zeros(1, 0), torch.ones(1)), torch.ones(1, dtype=torch.float64)
+        for at in (box.lower[axis], box.upper[axis]):
+            x = torch.full((len(on.x), box.dim), at, dtype=torch.float64)
+            x[:, others] = on.x
+            places.append(x)
+            areas.append(area)
+    return Points(torch.cat(places), torch.cat(areas))

@@ -20,6 +20,10 @@ SLOW = 0.5
 """Factor of the loss above which going on with an old matrix does not pay."""
 
 
+def _same(values: Tensor) -> Tensor:
+    return values
+
+
 @dataclass(frozen=True)
 class Match:
     """What a field is to reproduce.
@@ -28,11 +32,13 @@ class Match:
         function: from weights to values at points, (n, m).
         target: values wanted, (n, m).
         weight: of the points, (n,), 1 in all.
+        seen: how values follow from derivatives, where that is asked for.
     """
 
     function: Callable[[Weights], Tensor]
     target: Tensor
     weight: Tensor
+    seen: Callable[[Tensor], Tensor] = _same
 
     def missed(self, flat: Tensor) -> Tensor:
         """Values less those wanted, (n, m)."""

@@ -11,7 +11,7 @@ from physim.errors import InputError
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.points import Points
-from physim.solvers.insr.tangent import Problem, Tangent, carried
+from physim.solvers.insr.tangent import Equation, Tangent, carried
 from physim.solvers.insr.transport import Transport
 
 
@@ -47,7 +47,7 @@ def change(scheme: Scheme, tangent: Tangent, flat: Tensor, dt: float) -> Tensor:
 def target(
     scheme: Scheme,
     field: Field,
-    problem: Problem,
+    problem: Equation,
     tangent: Tangent | None,
     flat: Tensor,
     points: Points,

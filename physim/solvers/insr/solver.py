@@ -14,7 +14,9 @@ from physim.checks import check_finite, check_shape
 from physim.errors import InputError
 from physim.sim.state import Control, FieldState
 from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.insr.body import Body
 from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.incremental import BodyStepper
 from physim.solvers.insr.jets import Index
 from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.points import Points, quadrature, scattered
@@ -22,7 +24,7 @@ from physim.solvers.insr.project import Match, Projection, project
 from physim.solvers.insr.schemes import Scheme
 from physim.solvers.insr.stability import limit
 from physim.solvers.insr.steps import Stepper
-from physim.solvers.insr.tangent import Problem, carried, derivatives
+from physim.solvers.insr.tangent import Equation, carried, derivatives
 from physim.solvers.insr.transport import Transport
 
 ROWS = 3.0
@@ -87,7 +89,7 @@ class SolverInsr:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Equation | Body,
         field: Field,
         box: Box,
         *,
@@ -102,10 +104,13 @@ class SolverInsr:
         self.model = FieldModel(problem)
         given = isinstance(problem, Transport)
         self.scheme = scheme or (Scheme.SEMI_LAGRANGIAN if given else Scheme.RUNGE_KUTTA)
-        self.count = math.ceil(self.settings.points * field.size / len(problem.carried))
+        self.count = math.ceil(self.settings.points * field.size / (field.outputs * len(problem.carried)))
         how = self.settings
-        self.stepper = Stepper(problem, field, box, self.scheme, how.projection, how.tangent)
         self._fixed = None if self.scheme is Scheme.SEMI_LAGRANGIAN else quadrature(box, self.count, periodic)
+        if isinstance(problem, Body):
+            self.stepper = BodyStepper.of(problem, field, self.points(0.0), how.projection)
+        else:
+            self.stepper = Stepper(problem, field, box, self.scheme, how.projection, how.tangent)
         self._checks = scattered(box, max(64, self.count // 3), torch.Generator().manual_seed(how.seed + 1))
 
     def initial_state(self, wanted: Callable[[Tensor], Tensor] | None = None) -> FieldState:
@@ -118,20 +123,26 @@ class SolverInsr:
             RolloutFailure: the field misses it by more than `Settings.resolved` of its root mean square.
         """
         if wanted is None:
-            raise InputError("a field begins with a function: initial_state(lambda x: ...).")
+            if not isinstance(self.problem, Body):
+                raise InputError("a field begins with a function: initial_state(lambda x: ...).")
+            wanted = torch.zeros_like
+        numbers = self.field.outputs * len(self.problem.carried)
         generator = torch.Generator().manual_seed(self.settings.seed)
         weights, found = self.field.start(generator), None
         rounds = 1 if self._fixed is not None else ROUNDS
         for _ in range(rounds):
             points = self._fixed or scattered(self.box, self.count, generator)
             value = wanted(points.x)
-            check_shape("wanted(x)", value, (len(points.x), len(self.problem.carried)))
+            check_shape("wanted(x)", value, (len(points.x), numbers))
             check_finite("wanted(x)", value)
             found = project(self._match(points, value), weights, self.settings.start)
             weights = found.weights
         value = wanted(self._checks.x)
         match = self._match(self._checks, value)
         missed, size = math.sqrt(match.loss(match.missed(weights))), math.sqrt(match.loss(value))
+        if isinstance(self.stepper, BodyStepper):
+            self.stepper.check_start(weights, 0.0)
+            size = max(size, max(self.box.size))
         if missed > self.settings.resolved * size:
             told = f"it misses {missed:.2g} of {size:.2g} (root mean squares) with {self.field.size} weights"
             raise RolloutFailure(Status.UNRESOLVED, substep=0, particle=-1, t=0.0, detail=told)
@@ -154,7 +165,7 @@ class SolverInsr:
         """
         points = self.points(state.t)
         weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt)
-        return FieldState(weights, state.weights.detach(), state.t + dt, taken.found.rms)
+        return FieldState(weights, state.weights, state.t + dt, taken.found.rms)
 
     def advance(
         self, state: FieldState, control: Control | None, dt: float, substeps: int, *, keep: bool = False
@@ -166,10 +177,22 @@ class SolverInsr:
 
     def stable_dt(self, state: FieldState) -> float:
         """The largest safe step [s]: that of Runge-Kutta for the fastest motion that the weights can make; else any."""
-        if self.scheme is not Scheme.RUNGE_KUTTA:
+        if not isinstance(self.stepper, Stepper) or self.scheme is not Scheme.RUNGE_KUTTA:
             return math.inf
         with torch.no_grad():
             return SAFETY * limit(self.stepper.tangent(self.points(state.t), state.weights, self.settings.tangent))
+
+    def settle(self, state: FieldState) -> FieldState:
+        """A body's equilibrium under gravity, conditions and obstacles as they are now; differentiable.
+
+        Raises:
+            InputError: the problem is no body.
+            RolloutFailure, GradientError: see `step`.
+        """
+        if not isinstance(self.stepper, BodyStepper):
+            raise InputError("only a body has an equilibrium.")
+        weights, taken = self.stepper.step(state.weights, state.before, self.points(state.t), state.t, math.inf)
+        return FieldState(weights, weights, state.t, taken.found.rms)
 
     def sample(self, state: FieldState, x: Tensor, wanted: Sequence[Index] | None = None) -> Tensor:
         """Values of the field, or derivatives, at positions [m], (n, dim): (n, outputs, k); differentiable."""

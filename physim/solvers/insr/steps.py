@@ -17,7 +17,7 @@ from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.points import Points
 from physim.solvers.insr.project import Found, Match, Projection, project
 from physim.solvers.insr.schemes import Scheme, target
-from physim.solvers.insr.tangent import Problem, Tangent, carried
+from physim.solvers.insr.tangent import Equation, Tangent, carried
 
 FOLLOWED = 1e-3
 """Share of a step's change that may be missed before it is taken again with more damping."""
@@ -40,7 +40,7 @@ class Stepper:
         latest: the tangent space used last; a backward pass needs each twice.
     """
 
-    problem: Problem
+    problem: Equation
     field: Field
     box: Box
     scheme: Scheme

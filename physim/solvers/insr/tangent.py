@@ -16,20 +16,24 @@ from physim.solvers.insr.points import Points
 
 
 class Problem(Protocol):
-    """A differential equation, as far as a step needs to know it."""
+    """What a field stands for: derivatives of it that count."""
 
     @property
     def wanted(self) -> Sequence[Index]:
-        """Derivatives of the field that `rate` reads."""
+        """Derivatives of the field that the problem reads."""
         ...
 
     @property
     def carried(self) -> Sequence[tuple[Index, float]]:
-        """What changes at that rate: derivatives, each with a factor."""
+        """What is carried from step to step, and given at the start: derivatives, each with a factor."""
         ...
 
+
+class Equation(Problem, Protocol):
+    """A differential equation, as far as a step needs to know it."""
+
     def rate(self, q: Tensor) -> Tensor:
-        """How fast it changes, (n, m), from derivatives (n, outputs, k)."""
+        """How fast what is carried changes, (n, m), from derivatives as in `wanted`, (n, outputs, k)."""
         ...
 
 
@@ -64,7 +68,7 @@ class Tangent:
         damping: of `solve`, over the mean of the diagonal of J^T W J: how much of what hardly matters is left undone.
     """
 
-    def __init__(self, field: Field, problem: Problem, points: Points, flat: Tensor, damping: float) -> None:
+    def __init__(self, field: Field, problem: Equation, points: Points, flat: Tensor, damping: float) -> None:
         self.field, self.problem, self.points, self.damping = field, problem, points, damping
         self.flat = flat.detach()
         _, found = rows(self.flat, lambda w: carried(field, problem, w, points.x))

@@ -1,0 +1,109 @@
+"""An elastic body whose displacement is a field: its energy, and what it may not enter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from physim.errors import InputError
+from physim.laws.material import Material
+from physim.sim.model import Collider, ColliderKind
+from physim.solvers.insr.fields import Box
+from physim.solvers.insr.jets import Index
+
+FIRM = 100.0
+"""Stiffness of contact, over the material's stiffest modulus per length of the body."""
+
+
+class Body(nn.Module):
+    """A body that fills a box at rest, of one material whose law states an energy.
+
+    Args:
+        material: law, parameters and density.
+        box: the body at rest; two axes mean plane strain.
+        gravity: [m/s^2], one number for each axis.
+        velocity: at t = 0, from positions at rest [m], (n, dim), to [m/s], (n, dim); at rest unless given.
+        obstacles: planes and spheres that it may not enter, without friction; their `motion` is followed.
+        firm: energy of a penetration g is `firm modulus / length g^2 / 2` per area.
+
+    Raises:
+        InputError: the law has no energy or flows, an obstacle is neither plane nor sphere.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        box: Box,
+        *,
+        gravity: Sequence[float] | None = None,
+        velocity: Callable[[Tensor], Tensor] | None = None,
+        obstacles: Sequence[Collider] = (),
+        firm: float = FIRM,
+    ) -> None:
+        super().__init__()
+        if material.laws.torch_energy() is None:
+            raise InputError(
+                f"law '{material.elastic.name}' states no energy, which the weight-space solver minimises; take one "
+                "that does (`physim material` lists them), or solver: mpm."
+            )
+        if material.evolves or material.laws.viscous is not None:
+            raise InputError("the weight-space solver takes elastic laws only: leave `viscous` and `inelastic` out.")
+        for obstacle in obstacles:
+            if obstacle.kind not in (ColliderKind.PLANE, ColliderKind.SPHERE):
+                raise InputError(f"'{obstacle.name}': the weight-space solver knows planes and spheres.")
+        self.material, self.box, self.velocity, self.obstacles = material, box, velocity, tuple(obstacles)
+        given = tuple(gravity) if gravity is not None else (0.0,) * box.dim
+        self.gravity = torch.tensor(given[: box.dim], dtype=torch.float64)
+        rest = torch.eye(3, dtype=torch.float64)[None]
+        self.stiffest = float(torch.linalg.eigvalsh(self.tangent(rest)[1]).max())
+        self.firm = firm * self.stiffest / max(box.size)
+
+    @property
+    def dim(self) -> int:
+        """2 or 3."""
+        return self.box.dim
+
+    @property
+    def wanted(self) -> Sequence[Index]:
+        """Displacement and its gradient."""
+        return [(0,) * self.dim, *(tuple(int(a == b) for b in range(self.dim)) for a in range(self.dim))]
+
+    @property
+    def carried(self) -> Sequence[tuple[Index, float]]:
+        """The displacement."""
+        return [((0,) * self.dim, 1.0)]
+
+    def deformation(self, q: Tensor) -> Tensor:
+        """F = I + du/dX, (n, 3, 3), from derivatives as in `wanted`, (n, dim, 1 + dim)."""
+        return nn.functional.pad(q[..., 1:], (0, 3 - self.dim, 0, 3 - self.dim)) + torch.eye(3, dtype=q.dtype)
+
+    def tangent(self, F: Tensor) -> tuple[Tensor, Tensor]:
+        """P = dpsi/dF [Pa], (n, dim dim), and dP/dF [Pa], (n, dim dim, dim dim), rows of F one after another."""
+        d = self.box.dim
+        with torch.enable_grad():
+            F = F.detach().requires_grad_()
+            (P,) = torch.autograd.grad(self.material.energy(F).sum(), F, create_graph=True)
+            flat = P[:, :d, :d].flatten(1)
+            columns = [torch.autograd.grad(flat[:, k].sum(), F, retain_graph=True)[0] for k in range(d * d)]
+        return flat.detach(), torch.stack([c[:, :d, :d].flatten(1) for c in columns], dim=1)
+
+    def gaps(self, x: Tensor, t: float) -> Tensor:
+        """Distance of positions [m], (n, dim), from each obstacle at a time, negative inside, (n, obstacles)."""
+        found = []
+        for obstacle in self.obstacles:
+            at, _ = obstacle.motion(t)
+            away = x - torch.as_tensor(at[: self.dim], dtype=x.dtype)
+            if obstacle.kind is ColliderKind.SPHERE:
+                found.append(away.square().sum(dim=1).sqrt() - obstacle.size[0])
+            else:
+                normal = [row[2] for row in obstacle.rotation][: self.dim]
+                found.append(away @ torch.tensor(normal, dtype=x.dtype))
+        return torch.stack(found, dim=1) if found else x.new_zeros(len(x), 0)
+
+    @property
+    def volume(self) -> float:
+        """Of the body at rest [m^3], per metre in 2D."""
+        return math.prod(self.box.size)

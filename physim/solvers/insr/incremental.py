@@ -1,0 +1,259 @@
+"""A step of a body: the displacement of least incremental potential, and its adjoint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physim.errors import GradientError, InputError
+from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.insr.body import Body
+from physim.solvers.insr.fields import Field
+from physim.solvers.insr.maps import Weights, rows
+from physim.solvers.insr.normal import Damped, Normal
+from physim.solvers.insr.points import Points, surface
+from physim.solvers.insr.potential import Potential, Shape, Space, root
+from physim.solvers.insr.project import Found, Match, Projection, project
+from physim.solvers.insr.steps import FOLLOWED, LOST, Taken
+from physim.solvers.insr.tangent import derivatives
+
+DAMPINGS = (1e-10, 1e-6, 1e-4, 1e-2)
+"""How strongly changes of the weights are held back, over the mean of the curvature's diagonal: the first with which
+the field can follow is taken."""
+ROUNDS = 100
+"""Tangent spaces that a search for equilibrium may go through."""
+ITERATIONS, HALVINGS = 60, 40
+"""Newton steps in one of them, and how often one of these is halved."""
+SETTLED = 1e-5
+"""Root mean square of what a round changes at which equilibrium is found, over the size of the body."""
+STILL = 1e-12
+"""The same for a Newton step within a round."""
+EXACT = 1e-10
+"""Damping of adjoints, over the mean of the diagonal."""
+
+
+@dataclass
+class BodyStepper:
+    """Implicit Euler on the incremental potential.
+
+    A round looks for the least energy among displacements that are linear in the change of the weights, with that
+    change held back a little, by Newton with the law's exact tangent made positive; then for the weights whose field
+    is nearest to the one found, in the norm of the tangent. A step is one round, with `past` = 2 u_n - u_(n-1); an
+    equilibrium as many as change anything.
+
+    Attributes:
+        potential: of the body.
+        projection: how hard the nearest field is looked for.
+    """
+
+    potential: Potential
+    projection: Projection
+
+    @staticmethod
+    def of(body: Body, field: Field, points: Points, projection: Projection) -> BodyStepper:
+        """With points on the surface about as far apart as those inside."""
+        spacing = (body.volume / len(points.x)) ** (1.0 / body.dim)
+        return BodyStepper(Potential(body, field, points, surface(body.box, spacing)), projection)
+
+    def check_start(self, flat: Tensor, t: float) -> None:
+        """Raise where the body is inside an obstacle at the start."""
+        body = self.potential.body
+        if not body.obstacles:
+            return
+        deepest = body.gaps(self.potential.skin(Weights(flat)), t).min(dim=0)
+        for obstacle, gap, point in zip(body.obstacles, deepest.values, deepest.indices, strict=True):
+            if float(gap) < -1e-6 * max(body.box.size):
+                at = ", ".join(f"{c:.4g}" for c in self.potential.surface.x[point].tolist())
+                raise InputError(
+                    f"the body begins {-float(gap):.3g} m inside '{obstacle.name}', deepest at ({at}) m: move one of "
+                    "them apart."
+                )
+
+    def past(self, flat: Tensor, before: Tensor, t: float, dt: float) -> Tensor:
+        """Where the body would go without forces [m], (n, dim)."""
+        x, first = self.potential.points.x, self.potential.body.velocity
+        now = self.potential.displacement(Weights(flat), x)
+        if math.isinf(dt):
+            return now
+        if t == 0.0:
+            return now + dt * first(x) if first is not None else now
+        return 2.0 * now - self.potential.displacement(Weights(before), x)
+
+    def step(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float) -> tuple[Tensor, Taken]:
+        """Weights after a step of `dt` [s], or at equilibrium for an infinite one; differentiable.
+
+        Raises:
+            RolloutFailure: no damping lets the field follow, or equilibrium is not found.
+        """
+        given = [p for p in self.potential.body.parameters() if p.requires_grad]
+        size, weights = max(self.potential.body.box.size), flat
+        first = self._displacement(flat)
+        for _ in range(1 if not math.isinf(dt) else ROUNDS):
+            box: list[Taken] = []
+            now = self._displacement(weights)
+            if torch.is_grad_enabled() and (flat.requires_grad or before.requires_grad or given):
+                applied = _Round.apply(self, box, t, dt, weights, flat, before, *given)
+                assert isinstance(applied, Tensor)
+                weights = applied
+            else:
+                weights = self._round(weights, self.past(flat, before, t, dt), t, dt, box)
+            changed = self.potential.rms(self._displacement(weights) - now)
+            if changed < SETTLED * size or not math.isinf(dt):
+                moved = self.potential.rms(self._displacement(weights) - first)
+                return weights, Taken(Found(weights.detach(), box[0].found.rms, 1), moved, box[0].damping)
+        told = f"after {ROUNDS} rounds displacements still change by {changed:.2g} m"
+        raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
+
+    def _displacement(self, flat: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.potential.displacement(Weights(flat.detach()), self.potential.points.x)
+
+    def _round(self, flat: Tensor, past: Tensor, t: float, dt: float, box: list[Taken]) -> Tensor:
+        """Weights after a round; what is missed is left in `box`."""
+        with torch.no_grad():
+            space, share = Space.at(self.potential, flat), math.inf
+            for damping in DAMPINGS:
+                change, shape, held = self.least(space, past, t, dt, damping)
+                match = self.match(shape, dt)
+                still = match.loss(match.missed(flat))
+                found = project(match, flat + change, self.projection)
+                if not found.rms**2 <= still:
+                    found = project(match, flat, self.projection)
+                share = found.rms / math.sqrt(still) if still > 0 else 0.0
+                if share < FOLLOWED or found.rms < self.projection.tolerance:
+                    break
+            if not share < LOST:
+                told = f"it misses {100 * share:.0f} % of what the step changes"
+                raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
+            box.append(Taken(found, math.sqrt(still), held))
+            return found.weights
+
+    def least(
+        self, space: Space, past: Tensor, t: float, dt: float, damping: float, held: float = 0.0
+    ) -> tuple[Tensor, Shape, float]:
+        """The change of the weights with the least E + held/2 |change|^2, the displacement it leads to, and `held`.
+
+        `held` is `damping` times the mean diagonal of a curvature with the stiffest modulus of the body as it was
+        built, so that it does not change with the parameters, unless it is given.
+        """
+        change, size = torch.zeros_like(space.flat), max(self.potential.body.box.size)
+        shape = space.start
+        held = held or damping * space.scale(dt)
+        energy = float(self.potential.energy(shape, past, t, dt))
+        if math.isinf(energy):
+            raise RolloutFailure(Status.INVERTED, substep=0, particle=-1, t=t)
+        for count in range(ITERATIONS):
+            slope, stiff = space.slope(shape, past, t, dt)
+            normal = Damped(space.curvature(shape, stiff, t, dt))
+            step = -normal.solve(slope + held * change, held / normal.scale)
+            for _ in range(HALVINGS):
+                tried = space.moved(change + step)
+                now = float(self.potential.energy(tried, past, t, dt) + 0.5 * held * (change + step).square().sum())
+                if now <= energy + 1e-14 * abs(energy):
+                    break
+                step = 0.5 * step
+            else:
+                break
+            went = self.potential.rms((tried.q - shape.q)[..., 0])
+            change, shape, energy = change + step, tried, now
+            if went < STILL * size and count:
+                break
+        return change, shape, held
+
+    def match(self, shape: Shape, dt: float) -> Match:
+        """Nearness to a displacement, in the norm of the energy there over its stiffest modulus."""
+        body, dim = self.potential.body, self.potential.body.dim
+        _, stiff = body.tangent(body.deformation(shape.q))
+        # Where nothing resists (a rigid motion without inertia) nearness counts still.
+        stiff = stiff / body.stiffest + 1e-3 * torch.eye(dim * dim, dtype=stiff.dtype)
+        turned = root(stiff)
+        inert = 0.0 if math.isinf(dt) else body.material.rho0 / dt**2 / body.stiffest
+        held = math.sqrt(inert + 1e-3 / max(body.box.size) ** 2)
+
+        def seen(q: Tensor) -> Tensor:
+            strain = torch.einsum("nij,nj->ni", turned, q[..., 1:].flatten(1))
+            return torch.cat([held * q[..., 0], strain], dim=1)
+
+        x, field, wanted = self.potential.points.x, self.potential.field, body.wanted
+        return Match(
+            lambda w: seen(derivatives(field, w, x, wanted)), seen(shape.q), self.potential.points.weight, seen
+        )
+
+
+class _Round(torch.autograd.Function):
+    """A round; both of its minima are differentiated by their conditions."""
+
+    @staticmethod
+    def forward(ctx: Any, stepper: BodyStepper, box: list, t: float, dt: float, *given: Tensor) -> Tensor:
+        weights, flat, before = (g.detach() for g in given[:3])
+        with torch.no_grad():
+            past = stepper.past(flat, before, t, dt)
+        found = stepper._round(weights, past, t, dt, box)
+        ctx.stepper, ctx.t, ctx.dt, ctx.held, ctx.found = stepper, t, dt, box[0].damping, found
+        ctx.save_for_backward(*given)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        """The nearest field: y = (J^T J)^-1 wbar, J y for the displacement. The least energy: as much, with its own."""
+        stepper: BodyStepper = ctx.stepper
+        potential, t, dt, held = stepper.potential, ctx.t, ctx.dt, ctx.held
+        (cotangent,) = cotangents
+        if not torch.isfinite(cotangent).all():
+            raise GradientError(f"step at t = {t:.6g} s: the gradient of the weights after it is not finite.")
+        weights, flat, before, *parameters = ctx.saved_tensors
+        with torch.no_grad():
+            past = stepper.past(flat.detach(), before.detach(), t, dt)
+            space = Space.at(potential, weights.detach())
+            change, shape, curvature = _again(stepper, space, past, t, dt, held)
+            match = stepper.match(shape, dt)
+            _, found = rows(ctx.found, match.function)
+            normal = Normal(found, match.weight)
+            aimed = match.weight[:, None] * normal.push(normal.solve(cotangent, EXACT))
+            # What the points do not see stays as the search began: weights plus change.
+            unseen = cotangent - normal.pull(aimed / match.weight[:, None])
+        with torch.enable_grad():
+            leaves = [w.detach().requires_grad_() for w in (weights, flat, before)]
+            moving = change.clone().requires_grad_()
+            start, done = potential.moved(leaves[0], moving)
+            reached = _plus(start, done)
+            (pulled,) = torch.autograd.grad((aimed * match.seen(reached.q)).sum(), moving, retain_graph=True)
+            y = torch.linalg.solve(curvature, pulled + unseen)
+            # dE/d(change) . y, of which everything that is given has its share; E's slopes stay in the graph.
+            at = stepper.past(leaves[1], leaves[2], t, dt)
+            parts = [reached.q] if reached.skin is None else [reached.q, reached.skin]
+            slopes = torch.autograd.grad(potential.energy(reached, at, t, dt), parts, create_graph=True)
+            _, along = potential.moved(leaves[0], y)
+            bent = (slopes[0] * along.q).sum()
+            if along.skin is not None:
+                bent = bent + (slopes[1] * along.skin).sum()
+            direct = (aimed * match.seen(_plus(*potential.moved(leaves[0], change)).q)).sum() + unseen @ leaves[0]
+            grads = torch.autograd.grad(direct - bent, [*leaves, *parameters], allow_unused=True)
+        for slope in grads:
+            if slope is not None and not torch.isfinite(slope).all():
+                raise GradientError(f"step at t = {t:.6g} s: the gradient of its least energy is not finite.")
+        return (None,) * 4 + tuple(grads)
+
+
+def _again(
+    stepper: BodyStepper, space: Space, past: Tensor, t: float, dt: float, held: float
+) -> tuple[Tensor, Shape, Tensor]:
+    """The least energy once more, with the exact curvature there, (p, p)."""
+    change, shape, _ = stepper.least(space, past, t, dt, 0.0, held)
+    _, stiff = space.slope(shape, past, t, dt)
+    positive = space.curvature(shape, stiff, t, dt)
+    weight = stepper.potential.points.weight * stepper.potential.body.volume
+    negative = torch.einsum("nij,jnp->nip", root(-stiff), space.strained) * weight.sqrt()[:, None, None]
+    negative = negative.flatten(0, 1)
+    exact = positive.T @ positive - negative.T @ negative
+    exact.diagonal().add_(held)
+    return change, shape, exact
+
+
+def _plus(start: Shape, done: Shape) -> Shape:
+    skin = None if start.skin is None or done.skin is None else start.skin + done.skin
+    return Shape(start.q + done.q, skin)
