@@ -85,6 +85,17 @@ class Normal:
         self._root = weight.sqrt().repeat(self._outputs)
         self._damped = Damped((rows * weight.sqrt()[:, None]).flatten(0, 1))
 
+    @property
+    def scale(self) -> float:
+        """Mean of the diagonal, the unit of damping."""
+        return self._damped.scale
+
+    def rows(self, output: int) -> Tensor:
+        """What each weight does to one of the values, (n, p)."""
+        count = len(self._root) // self._outputs
+        here = slice(output * count, (output + 1) * count)
+        return self._damped.rows[here] / self._root[here, None]
+
     def push(self, change: Tensor) -> Tensor:
         """What a change of the weights (p,) does: (n, m)."""
         return ((self._damped.rows @ change) / self._root).reshape(self._outputs, -1).T

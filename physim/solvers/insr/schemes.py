@@ -9,6 +9,7 @@ from torch import Tensor
 
 from physim.errors import InputError
 from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.implicit import implicit
 from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.points import Points
 from physim.solvers.insr.tangent import Equation, Tangent, carried
@@ -24,12 +25,6 @@ class Scheme(Enum):
     BACKWARD_EULER = "backward_euler"
 
 
-ITERATIONS = 30
-"""Newton steps of an implicit scheme."""
-SETTLED = 1e-11
-"""Relative change of the weights' change at which these stop."""
-
-
 def change(scheme: Scheme, tangent: Tangent, flat: Tensor, dt: float) -> Tensor:
     """The change of the weights over `dt` [s], as if the field depended on them linearly, (p,); differentiable.
 
@@ -41,7 +36,10 @@ def change(scheme: Scheme, tangent: Tangent, flat: Tensor, dt: float) -> Tensor:
         k3 = tangent.solve(flat, tangent.rate(flat, 0.5 * dt * k2))
         k4 = tangent.solve(flat, tangent.rate(flat, dt * k3))
         return dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
-    raise InputError(f"scheme {scheme.value} is not one of the tangent space.")
+    share = {Scheme.IMPLICIT_MIDPOINT: 0.5, Scheme.BACKWARD_EULER: 1.0}.get(scheme)
+    if share is None:
+        raise InputError(f"scheme {scheme.value} is not one of the tangent space.")
+    return implicit(tangent, flat, dt, share)
 
 
 def target(

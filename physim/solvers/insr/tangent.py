@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physim.solvers.insr.fields import Field
 from physim.solvers.insr.jets import Index, coordinates
@@ -34,6 +34,10 @@ class Equation(Problem, Protocol):
 
     def rate(self, q: Tensor) -> Tensor:
         """How fast what is carried changes, (n, m), from derivatives as in `wanted`, (n, outputs, k)."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What of it may be fitted."""
         ...
 
 
@@ -73,6 +77,11 @@ class Tangent:
         self.flat = flat.detach()
         _, found = rows(self.flat, lambda w: carried(field, problem, w, points.x))
         self.normal = Normal(found, points.weight)
+
+    @property
+    def held(self) -> float:
+        """The damping itself."""
+        return self.damping * self.normal.scale
 
     def values(self, flat: Tensor) -> Tensor:
         """What is carried at weights, (n, m)."""
