@@ -93,7 +93,7 @@ def _tell(title: str, curves: dict[str, Curve]) -> None:
             if least != least:
                 continue
             won = "wins" if error < least else "loses"
-            print(f"{title}, {size:,} bytes: the network has {error:.1e} and {won} against {name}, at most {least:.1e}")
+            print(f"{title}, {size:,} bytes: the network has {error:.1e} and {won} against {name}: {least:.1e}")
 
 
 def _plot(found: dict[str, dict[str, Curve]], file: Path) -> None:

@@ -24,6 +24,8 @@ DT, VISCOSITY, DIFFERENCE = 0.05, 0.01, 1e-3
 """Step [s], viscosity [m^2/s], and by what share it is changed for central differences."""
 SAMPLES, NOISE, OBSERVED, GUESS = 200, 0.02, (10, 20, 30, 40), 0.03
 """Samples of the velocity, their noise over its RMS at the start, after which steps, and the viscosity at first."""
+OTHERS = 1000
+"""Draws of other noise that intervals are counted with."""
 TWO_SIDED = 1.645
 """Standard deviations of a 90 % interval."""
 
@@ -75,11 +77,11 @@ def differences(width: int, state: FieldState, steps: int) -> float:
     return (values[0] - values[1]) / (2.0 * DIFFERENCE * VISCOSITY)
 
 
-def peak(steps: int, width: int) -> float:
-    """Largest memory of a process of its own that runs and differentiates so many steps [MB]."""
+def alone(steps: int, width: int) -> list[float]:
+    """`derivative` in a process of its own, and the largest memory that this takes [MB]."""
     command = (sys.executable, "-m", "tools.insr", "gradients", "--alone", str(steps), "--width", str(width))
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(told.split()[-1])
+    return [float(word) for word in told.splitlines()[-1].split()]
 
 
 def predictions(width: int, state: FieldState, nu: float, x: Tensor) -> Tensor:
@@ -113,22 +115,27 @@ def fit(width: int, state: FieldState, seed: int) -> list[str]:
     low, high = nu * math.exp(-TWO_SIDED * spread), nu * math.exp(TWO_SIDED * spread)
     inside = "yes" if low <= VISCOSITY <= high else "no"
     cpu = time.process_time() - began
-    return [str(seed), f"{GUESS:g}", f"{nu:.6f}", f"{low:.6f} to {high:.6f}", inside, str(runs), f"{cpu:.0f}"]
+    cells = (f"{GUESS:g}", f"{nu:.6f}", f"{low:.6f} to {high:.6f}", inside, str(runs), f"{cpu:.0f}")
+    # Other noise at the same places: near the optimum what is predicted is linear, and one step is a fit.
+    others = noise * torch.randn((OTHERS, len(clean)), generator=generator, dtype=torch.float64)
+    errors = math.log(nu / VISCOSITY) + (clean - here + others) @ slope / (slope @ slope)
+    held = float((errors.abs() <= TWO_SIDED * noise / slope.norm()).double().mean())
+    return [str(seed), *cells, f"{held:.1%}"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Slopes, costs, memory and fits."""
     start = solver(args.width, VISCOSITY).initial_state(velocity(taylor_green))
     if args.alone is not None:
-        derivative(args.width, start, args.alone)
-        print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
+        found = derivative(args.width, start, args.alone)
+        print(*found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return 0
     rows, worst_closed, worst_differences, ratios, memory = [], 0.0, 0.0, [], []
     for steps in args.steps:
-        value, slope, forward, backward = derivative(args.width, start, steps)
+        value, slope, forward, backward, most = alone(steps, args.width)
         closed = -4.0 * PI**2 * steps * DT / PI**2 * math.exp(-4.0 * PI**2 * VISCOSITY * steps * DT)
         central = differences(args.width, start, steps)
-        memory.append(peak(steps, args.width))
+        memory.append(most)
         off = abs(slope / closed - 1.0), abs(slope / central - 1.0)
         worst_closed, worst_differences = max(worst_closed, off[0]), max(worst_differences, off[1])
         ratios.append(backward / forward)
@@ -148,6 +155,15 @@ def run(args: argparse.Namespace) -> int:
     print(f"Memory of {args.steps[-1]} steps over that of {args.steps[0]}: {memory[-1] / memory[0]:.3f}")
     fits = [fit(args.width, start, seed) for seed in range(args.fits)]
     if fits:
-        head = ["noise", "first guess", "nu", "90 % interval", f"holds {VISCOSITY}", "rollouts", "CPU s"]
+        head = [
+            "noise",
+            "first guess",
+            "nu",
+            "90 % interval",
+            f"holds {VISCOSITY}",
+            "rollouts",
+            "CPU s",
+            f"of {OTHERS:,} other noises",
+        ]
         show(f"Viscosity from {SAMPLES} velocities with {NOISE:.0%} noise", head, fits)
     return 0

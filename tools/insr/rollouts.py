@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from physim.sim.state import FieldState
 from physim.solvers.insr.fields import Field
 from physim.solvers.insr.flow import Flow
-from physim.solvers.insr.points import quadrature
+from physim.solvers.insr.points import Points, quadrature
 from physim.solvers.insr.solver import Settings, SolverInsr
 from tools.insr.flows import BOX, Psi, velocity
 
@@ -41,9 +43,22 @@ class Clock:
         return self.spent / max(self.steps, 1)
 
 
-def begin(field: Field, psi: Psi, nu: float | Tensor = 0.0, settings: Settings | None = None) -> Clock:
-    """Fit the start of a flow; `field` is its stream function."""
+def denser(count: int, cut: float) -> Points:
+    """At least `count` points that integrate: half of them on each axis below `cut`, half above."""
+    half = math.ceil(0.5 * math.sqrt(count))
+    at, share = np.polynomial.legendre.leggauss(half)
+    parts = [(lo + 0.5 * (at + 1.0) * (hi - lo), 0.25 * share * (hi - lo)) for lo, hi in ((-1.0, cut), (cut, 1.0))]
+    axis, weight = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
+    x = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
+    return Points(x, (weight[:, None] * weight).reshape(-1))
+
+
+def begin(field: Field, psi: Psi, nu: float = 0.0, settings: Settings | None = None, cut: float | None = None) -> Clock:
+    """Fit the start of a flow; `field` is its stream function, `cut` bounds a corner with denser points."""
     solver = SolverInsr(Flow(nu), field, BOX, settings=settings)
+    if cut is not None:
+        # The solver takes the points of one rule for the whole box; here they follow the flow.
+        solver._fixed = denser(solver.count, cut)
     began = time.process_time()
     state = solver.initial_state(velocity(psi))
     return Clock(solver, state, time.process_time() - began)
