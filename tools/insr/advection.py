@@ -31,8 +31,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Options of this table."""
     parser.add_argument("--adam-steps", type=int, default=1, help="time steps by Adam, about 40 CPU s each")
     parser.add_argument("--steps", type=int, default=STEPS, help="time steps by the solver")
-    parser.add_argument("--tolerance", type=float, default=3e-7, help="root mean square at which a step is near enough")
-    parser.add_argument("--linearisations", type=int, default=6, help="of a step, at most")
+    parser.add_argument("--tolerance", type=float, default=1e-7, help="root mean square at which a step is near enough")
+    parser.add_argument("--linearisations", type=int, default=10, help="of a step, at most")
 
 
 def pulse(x: Tensor, t: float = 0.0) -> Tensor:
