@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,11 +23,14 @@ class Snapshot:
         force: force of the material on each collider [N] (per metre of depth in 2D), (c, 3); None where the
             solver does not offer it.
         t: time [s]; None where nobody tells it. Gauges that compare with frames of a record need it.
+        velocity: velocity [m/s], (m, 3), at positions [m], (m, 3), that need not be those of particles; None where
+            the solver does not offer it.
     """
 
     x: Tensor
     force: Tensor | None = None
     t: float | None = None
+    velocity: Callable[[Tensor], Tensor] | None = None
 
 
 class Gauge(Protocol):

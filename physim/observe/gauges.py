@@ -44,6 +44,37 @@ class Particles:
 
 
 @dataclass(frozen=True)
+class Velocities:
+    """Velocity of a flow at points that stay where they are.
+
+    Attributes:
+        points: positions [m], (m, 3).
+        names: of the points.
+        axes: which components.
+    """
+
+    points: Tensor
+    names: tuple[str, ...]
+    axes: tuple[int, ...] = (0, 1)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Point and axis of each value."""
+        return tuple(f"{name}.{'xyz'[a]}" for name in self.names for a in self.axes)
+
+    @property
+    def unit(self) -> str:
+        """Metres per second."""
+        return "m/s"
+
+    def read(self, snapshot: Snapshot) -> Tensor:
+        """Components [m/s], (m * axes,)."""
+        if snapshot.velocity is None:
+            raise InputError("this solver tells no velocities at points; use `solver: insr`.")
+        return snapshot.velocity(self.points)[:, list(self.axes)].reshape(-1)
+
+
+@dataclass(frozen=True)
 class Coordinate:
     """A number per position: distance along a direction, or distance from an axis.
 

@@ -37,7 +37,7 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None, ha
     """Make the model, the solver and the first state of a scene.
 
     Args:
-        scene: a loaded scene whose solver is `mpm` or `solid`.
+        scene: a loaded scene whose solver simulates.
         device: where tensors live.
         precision: `single` or `double`; the scene's own unless given.
         hang: give a scene with `pose: static` its static shape; without, it begins undeformed.
@@ -49,7 +49,7 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None, ha
     spec = scene.spec
     if spec.solver == "none":
         raise scene.error(("solver",), "`solver: none` has nothing to simulate; use `physim fit`")
-    dtype = DTYPES[precision or spec.precision]
+    dtype = torch.float64 if spec.solver == "insr" else DTYPES[precision or spec.precision]
     findings = Findings(scene.document)
     bodies = make_bodies(scene, findings)
     findings.stop_if_any()
@@ -61,10 +61,13 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None, ha
     model = make_model(scene, grid, bodies, dtype).to(device)
     x, v = (t.to(dtype=dtype, device=device) for t in (x0, v0))
     try:
-        solver = _solver(scene, model, x, v)
+        solver = _solver(scene, model, bodies, x, v)
     except InputError as error:
         raise scene.error(("bodies",), str(error)) from None
-    state = solver.initial_state()
+    try:
+        state = solver.initial_state()
+    except SimulationError as error:
+        raise scene.error(("field",), str(error)) from None
     dt, every, frames = time_steps(scene, solver, state, v0)
     placement = Placement.of(spec.placement)
     cameras = {name: placement.camera(c) for name, c in make_cameras(scene).items()}
@@ -107,7 +110,7 @@ def make_model(scene: Scene, grid: Grid, bodies: Sequence[BodyParticles], dtype:
         raise scene.error(("walls",), str(error)) from None
 
 
-def _solver(scene: Scene, model: Model, x: torch.Tensor, v: torch.Tensor) -> Any:
+def _solver(scene: Scene, model: Model, bodies: list[BodyParticles], x: torch.Tensor, v: torch.Tensor) -> Any:
     spec = scene.spec
     if spec.solver == "solid":
         from physim.solvers.solid.loads import PointLoad
@@ -117,6 +120,10 @@ def _solver(scene: Scene, model: Model, x: torch.Tensor, v: torch.Tensor) -> Any
             PointLoad(padded(p.position), p.mass, padded(p.force or (0.0, 0.0)), name) for name, p in spec.loads.items()
         ]
         return SolverSolid(model, x, v, loads=loads)
+    if spec.solver == "insr":
+        from physim.scene.build_field import field_solver
+
+        return field_solver(scene, model, bodies, x)
     from physim.solvers.mpm.solver import SolverMPM
 
     floor = spec.grid.mass_floor if spec.grid is not None else 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from physim.errors import InputError
 from physim.scene.build_seen import seen_shape
@@ -17,6 +18,7 @@ from physim.scene.loader import Scene
 from physim.scene.problems import Findings, SceneError
 from physim.scene.spec import ScenePart
 from physim.scene.spec_space import BodyPart, HullPart, OutlinePart
+from physim.scene.stream import stream_velocity
 from physim.shapes import Shape, sample
 from physim.shapes.sampling import ParticleSet
 
@@ -88,6 +90,9 @@ def make_bodies(scene: Scene, findings: Findings) -> list[BodyParticles]:
         if part.spin is not None:
             centre = particles.vol0 @ particles.x / particles.vol0.sum()
             v = v + np.cross(padded(part.spin), particles.x - centre)
+        if part.stream:
+            low, high = shape.bounds
+            v[:, :2] += stream_velocity(part.stream, low, high, torch.as_tensor(particles.x)).numpy()
         own = (particles.vol0, particles.spacing, told, particles.counts)
         body = BodyParticles(name, part.material, shape, particles.x, v, *own)
         if spec.solver == "mpm":

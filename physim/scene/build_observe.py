@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from physim.errors import InputError
 from physim.observe.front import Front
 from physim.observe.gauge import Gauge, Snapshot, axis_indices, unit_vector
-from physim.observe.gauges import Coordinate, Force, Mean, Particles, Spread, volume_share
+from physim.observe.gauges import Coordinate, Force, Mean, Particles, Spread, Velocities, volume_share
 from physim.observe.observer import reader
 from physim.observe.record import ORDERS, Observation
 from physim.observe.robust import HUBER_DELTA
@@ -73,7 +74,8 @@ def see(built: Built) -> Callable[[Any], Snapshot]:
 
     def snapshot(state: Any) -> Snapshot:
         seen = solver.particles(state)
-        return Snapshot(seen.x, forces(state, built.dt) if forces else None, seen.t)
+        velocity = partial(solver.velocity, state) if hasattr(solver, "velocity") else None
+        return Snapshot(seen.x, forces(state, built.dt) if forces else None, seen.t, velocity)
 
     return snapshot
 
@@ -150,6 +152,15 @@ def _particles(built: Built, name: str, part: Any) -> Gauge:
     return Particles(rows, axis_indices(part.axes))
 
 
+def _velocity(built: Built, name: str, part: Any) -> Gauge:
+    if not hasattr(built.solver, "velocity"):
+        solver = built.scene.spec.solver
+        raise InputError(f"`solver: {solver}` tells no velocities at points; use `solver: insr`, or tracks.")
+    points = torch.tensor([padded(p) for p in part.points.values()], dtype=torch.float64)
+    built.solver.velocity(built.state, points)
+    return Velocities(points, tuple(part.points), axis_indices(part.axes))
+
+
 _MAKERS: dict[str, Callable[[Built, str, Any], Gauge]] = {
     "position": _mean,
     "displacement": _mean,
@@ -158,6 +169,7 @@ _MAKERS: dict[str, Callable[[Built, str, Any], Gauge]] = {
     "force": _force,
     "tracks": _tracks,
     "particles": _particles,
+    "velocity": _velocity,
 }
 
 

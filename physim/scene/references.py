@@ -16,10 +16,10 @@ from physim.scene.problems import Findings
 from physim.scene.spec import ScenePart
 from physim.scene.spec_fit import ParameterPart
 from physim.scene.spec_learn import GRADIENT_KEYS
-from physim.scene.spec_measure import ForcePart, TablePart
+from physim.scene.spec_measure import ForcePart, TablePart, VelocityPart
 from physim.scene.spec_space import SIDES
 from physim.scene.tables import Table
-from physim.scene.units import FORCE, LENGTH, NUMBER, PRESSURE, TIME, Dimension, UnitError, parse
+from physim.scene.units import FORCE, LENGTH, NUMBER, PRESSURE, TIME, VELOCITY, Dimension, UnitError, parse
 
 MIRRORED = ("mirror_slip", "mirror_no_slip")
 
@@ -65,9 +65,25 @@ def _required(spec: ScenePart, findings: Findings) -> None:
         findings.add(("loads",), "loads need `solver: solid`")
     if spec.pose is not None:
         _pose(spec, findings)
+    if spec.solver == "insr":
+        _field(spec, findings)
+    elif spec.field is not None:
+        findings.add(("field",), "a field needs `solver: insr`")
     if spec.solver == "solid":
         for name in spec.colliders:
             findings.add(("colliders", name), "`solver: solid` has clamps and mirrored walls, no colliders; use mpm")
+
+
+def _field(spec: ScenePart, findings: Findings) -> None:
+    """What the weight-space solver does not know."""
+    if len(spec.bodies) > 1:
+        findings.add(("bodies",), f"`solver: insr` simulates one body, and there are {len(spec.bodies)}")
+    for section in ("clamps", "loads"):
+        if getattr(spec, section):
+            findings.add((section,), "`solver: insr` holds bodies by mirrored walls on their faces; use solid")
+    for name in spec.fit.parameters if spec.fit is not None else ():
+        if name.split(".")[0] != "materials":
+            findings.add(("fit", "parameters", name), "with `solver: insr` numbers of materials can be fitted only")
 
 
 def _pose(spec: ScenePart, findings: Findings) -> None:
@@ -168,6 +184,8 @@ def _frames(spec: ScenePart, findings: Findings) -> None:
 
 def gauge_dimension(part: Any) -> Dimension:
     """What an observation measures."""
+    if isinstance(part, VelocityPart):
+        return VELOCITY
     return FORCE if isinstance(part, ForcePart) else LENGTH
 
 

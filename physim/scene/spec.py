@@ -14,6 +14,7 @@ from physim.scene.spec_space import (
     BodyPart,
     ClampPart,
     ColliderPart,
+    FieldPart,
     GridPart,
     LoadPart,
     PlacementPart,
@@ -50,12 +51,13 @@ class ScenePart(Part):
 
     title: str
     description: str | None = None
-    solver: Literal["mpm", "solid", "none"] = "mpm"
+    solver: Literal["mpm", "solid", "insr", "none"] = "mpm"
     dim: Literal[2, 3] = 3
     precision: Literal["single", "double"] = "single"
     blend: Annotated[float, Field(ge=0, lt=1)] | None = None
     volume_filter: Annotated[float, Field(ge=0, lt=1)] | None = None
     grid: GridPart | None = None
+    field: FieldPart | None = None
     gravity: Acceleration = (0.0, 0.0, 0.0)
     time: TimePart | None = None
     materials: dict[Name, MaterialPart]

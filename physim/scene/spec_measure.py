@@ -125,6 +125,14 @@ class ParticlesPart(_Gauge):
     count: Annotated[int, Field(ge=1)] | None = None
 
 
+class VelocityPart(_Gauge):
+    """Velocity of a flow at points that stay where they are (`solver: insr`)."""
+
+    kind: Literal["velocity"]
+    points: dict[Name, Point]
+    axes: str = "xy"
+
+
 ObservePart = Annotated[
     PositionPart
     | DisplacementPart
@@ -132,6 +140,7 @@ ObservePart = Annotated[
     | RadiusPart
     | ForcePart
     | TracksPart
+    | VelocityPart
     | ParticlesPart
     | SilhouettePart
     | OverlapPart

@@ -24,7 +24,7 @@ from physim.scene.fields import (
     Velocity,
     fail,
 )
-from physim.scene.units import TIME
+from physim.scene.units import TIME, VELOCITY
 
 SIDES = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max")
 
@@ -214,9 +214,35 @@ class RegionPart(_OneShape):
     cylinder: CylinderPart | None = None
 
 
+class FieldPart(Part):
+    """The function of space that holds the solution, with `solver: insr`.
+
+    `width` is the number of neurons of a layer (waves of a Fourier basis, Gaussians in all), `frequency` how finely
+    it begins to wave [half waves over the body]. `linear` keeps to small changes of its weights, with which a body
+    settles in a few steps; unless given, it is set for bodies and not for flows.
+    """
+
+    basis: Literal["siren", "fourier", "gaussians"] = "siren"
+    width: Annotated[int, Field(ge=2, le=2000)] | None = None
+    depth: Annotated[int, Field(ge=1, le=8)] = 2
+    frequency: Annotated[float, Field(gt=0, le=1000)] | None = None
+    linear: bool | None = None
+
+
+class StreamPart(Part):
+    """One cellular flow: psi = A sin(m pi x / width) sin(n pi y / height) over the body's box; u = (psi_y, -psi_x).
+
+    `waves` is (m, n), `speed` the largest velocity along x.
+    """
+
+    speed: Annotated[float, Quantity(VELOCITY)]
+    waves: tuple[Annotated[int, Field(ge=1, le=1000)], Annotated[int, Field(ge=1, le=1000)]]
+
+
 class BodyPart(Part):
     """Particles of one material, and how they move at the start.
 
+    `stream` adds cellular flows to `velocity` and `spin`.
     `spacing`, `per_cell` (particles per grid cell), `counts` (particles along each axis) or `budget` sets how
     many there are; 4 per cell in 2D and 8 in 3D unless given.
     """
@@ -225,6 +251,7 @@ class BodyPart(Part):
     material: str
     velocity: Velocity | None = None
     spin: Spin | None = None
+    stream: tuple[StreamPart, ...] = ()
     spacing: PositiveLength | None = None
     per_cell: Annotated[float, Field(gt=0, le=1000)] | None = None
     counts: tuple[Annotated[int, Field(ge=1)], ...] | None = None

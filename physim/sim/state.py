@@ -94,14 +94,15 @@ class FieldState:
         before: those one step earlier, (p,); the same at the start. Where the next step begins to look, and for
             bodies the velocity.
         t: time [s].
-        missed: root mean square by which the last step missed its target, in units of the field, looked at where it
-            was not fitted; 0 at the start of a rollout.
+        missed: root mean square by which the last step, or the start, missed its target, in units of the field.
+        dt: the last step [s]; 0 at the start.
     """
 
     weights: Tensor
     before: Tensor
     t: float = 0.0
     missed: float = 0.0
+    dt: float = 0.0
 
     def replace(self, **changes: Tensor | float) -> FieldState:
         """A copy with some fields exchanged."""

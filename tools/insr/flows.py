@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physim.solvers.insr.conditions import Walled
+from physim.solvers.insr.conditions import Mirrored, Walled
 from physim.solvers.insr.fields import Box, Field
-from tools.insr.mirrored import Mirrored
 from tools.insr.spectral import SineFlow
 
 BOX = Box((-1.0, -1.0), (1.0, 1.0))

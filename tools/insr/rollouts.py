@@ -14,7 +14,7 @@ from physim.sim.state import FieldState
 from physim.solvers.insr.fields import Field
 from physim.solvers.insr.flow import Flow
 from physim.solvers.insr.points import Points, quadrature
-from physim.solvers.insr.solver import Settings, SolverInsr
+from physim.solvers.insr.solver import ROWS, Settings, SolverInsr
 from tools.insr.flows import BOX, Psi, velocity
 
 
@@ -55,10 +55,8 @@ def denser(count: int, cut: float) -> Points:
 
 def begin(field: Field, psi: Psi, nu: float = 0.0, settings: Settings | None = None, cut: float | None = None) -> Clock:
     """Fit the start of a flow; `field` is its stream function, `cut` bounds a corner with denser points."""
-    solver = SolverInsr(Flow(nu), field, BOX, settings=settings)
-    if cut is not None:
-        # The solver takes the points of one rule for the whole box; here they follow the flow.
-        solver._fixed = denser(solver.count, cut)
+    points = None if cut is None else denser(math.ceil(ROWS * field.size / 2), cut)
+    solver = SolverInsr(Flow(nu), field, BOX, points=points, settings=settings)
     began = time.process_time()
     state = solver.initial_state(velocity(psi))
     return Clock(solver, state, time.process_time() - began)

@@ -24,7 +24,7 @@ class Body(nn.Module):
     Args:
         material: law, parameters and density.
         box: the body at rest; two axes mean plane strain.
-        gravity: [m/s^2], one number for each axis.
+        gravity: [m/s^2], one number for each axis, or what returns them when asked.
         velocity: at t = 0, from positions at rest [m], (n, dim), to [m/s], (n, dim); at rest unless given.
         obstacles: planes and spheres that it may not enter, without friction; their `motion` is followed.
         firm: energy of a penetration g is `firm modulus / length g^2 / 2` per area.
@@ -38,7 +38,7 @@ class Body(nn.Module):
         material: Material,
         box: Box,
         *,
-        gravity: Sequence[float] | None = None,
+        gravity: Sequence[float] | Callable[[], Tensor] | None = None,
         velocity: Callable[[Tensor], Tensor] | None = None,
         obstacles: Sequence[Collider] = (),
         firm: float = FIRM,
@@ -49,14 +49,13 @@ class Body(nn.Module):
                 f"law '{material.elastic.name}' states no energy, which the weight-space solver minimises; take one "
                 "that does (`physim material` lists them), or solver: mpm."
             )
-        if material.evolves or material.laws.viscous is not None:
+        if material.evolves or material.viscous is not None:
             raise InputError("the weight-space solver takes elastic laws only: leave `viscous` and `inelastic` out.")
         for obstacle in obstacles:
             if obstacle.kind not in (ColliderKind.PLANE, ColliderKind.SPHERE):
                 raise InputError(f"'{obstacle.name}': the weight-space solver knows planes and spheres.")
         self.material, self.box, self.velocity, self.obstacles = material, box, velocity, tuple(obstacles)
-        given = tuple(gravity) if gravity is not None else (0.0,) * box.dim
-        self.gravity = torch.tensor(given[: box.dim], dtype=torch.float64)
+        self._gravity = gravity if callable(gravity) else tuple(gravity or (0.0,) * box.dim)
         rest = torch.eye(3, dtype=torch.float64)[None]
         self.stiffest = float(torch.linalg.eigvalsh(self.tangent(rest)[1]).max())
         self.firm = firm * self.stiffest / max(box.size)
@@ -65,6 +64,12 @@ class Body(nn.Module):
     def dim(self) -> int:
         """2 or 3."""
         return self.box.dim
+
+    @property
+    def gravity(self) -> Tensor:
+        """[m/s^2], (dim,)."""
+        given = self._gravity() if callable(self._gravity) else torch.tensor(self._gravity)
+        return given[: self.dim].double()
 
     @property
     def wanted(self) -> Sequence[Index]:

@@ -28,12 +28,14 @@ class Walled:
         box: whose sides are meant.
         powers: for each axis, the power at its lower and its upper side; 0 leaves a side free.
         lift: a function with the values wanted there; zero unless given.
+        held: which outputs; all unless given.
     """
 
     field: Field
     box: Box
     powers: Powers
     lift: Callable[[Jet], Jet] | None = None
+    held: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.powers) != self.box.dim or self.box.dim != self.field.dim:
@@ -62,14 +64,16 @@ class Walled:
 
     def __call__(self, weights: Weights, x: Jet) -> Jet:
         """Factor times field, plus lift."""
-        out = self.field(weights, x)
-        near = self.box.centred(x)
+        out, near = self.field(weights, x), self.box.centred(x)
+        mask = torch.ones(1, self.outputs, dtype=torch.float64)
+        if self.held is not None:
+            mask = mask * torch.tensor([[float(k in self.held) for k in range(self.outputs)]])
         for axis, powers in enumerate(self.powers):
             s = near[axis]
             for power, sign in zip(powers, (1.0, -1.0), strict=True):
                 for _ in range(power):
                     # 1 + s at the lower side, 1 - s at the upper: zero there, one in the middle.
-                    side = s * sign
+                    side = (s * sign).each(lambda a: a * mask)
                     out = out * Jet(side.terms, (side.value + 1.0, *side.parts[1:]))
         return out if self.lift is None else out + self.lift(x)
 
@@ -173,6 +177,60 @@ class Linear:
             felt = self.field(Weights(self.first, recording=True, maps=weights.maps), x)
             return felt + (here + felt * -1.0).each(Tensor.detach)
         return here
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """prod sin(a_i) N(..., cos a_i, ...), a_i = pi/2 (s_i + 1) with s from -1 to 1: odd about both sides of an axis.
+
+    The value and all even derivatives across are zero there, whatever the weights: walls that are slippery and free of
+    stress. Viscous flow needs this: where only the value is zero, nothing tells the vorticity at the wall, and errors
+    there grow.
+
+    Attributes:
+        field: of the cosines, and of coordinates of other axes, all in the box from -1 to 1.
+        box: whose sides are meant.
+        axes: which are mirrored; all unless given.
+    """
+
+    field: Field
+    box: Box
+    axes: tuple[int, ...] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.field.size
+
+    @property
+    def dim(self) -> int:
+        """Coordinates that it takes."""
+        return self.box.dim
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it gives."""
+        return self.field.outputs
+
+    def start(self, generator: torch.Generator) -> Tensor:
+        """Weights to begin with."""
+        return self.field.start(generator)
+
+    def __call__(self, weights: Weights, x: Jet) -> Jet:
+        """Sines times the field of the cosines."""
+        near, features, sines = self.box.centred(x), [], []
+        for axis in range(self.box.dim):
+            if self.axes is not None and axis not in self.axes:
+                features.append(near[axis])
+                continue
+            # sin a is the cosine of the centred phase, and cos a its sine, negative.
+            phase = near[axis] * (0.5 * torch.pi)
+            features.append(phase.sin())
+            sines.append(phase.cos())
+        out = self.field(weights, joined(features))
+        for sine in sines:
+            out = out * sine
+        return out
 
 
 def wave_box(box: Box, axes: tuple[int, ...]) -> Box:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from physim.errors import InputError
+from physim.laws import Material, ViscousLaw, get_law
 from physim.solvers.insr.jets import Index, terms
 
 
@@ -18,17 +20,30 @@ class Flow(nn.Module):
     not be known; this holds as far as the points integrate exactly, which random points do not.
 
     Args:
-        viscosity: dynamic, [Pa s], (); 0 leaves viscous stress out.
-        density: [kg/m^3].
-        force: body force per mass [m/s^2], (2,), uniform; matters only where the flow is periodic.
+        viscosity: dynamic, [Pa s], (); 0 leaves viscous stress out. Or a material, whose `viscosity` is taken.
+        density: [kg/m^3]; the material's own where one is given.
+
+    Raises:
+        InputError: a material without a constant viscosity.
     """
 
-    def __init__(self, viscosity: Tensor | float = 0.0, density: float = 1.0) -> None:
+    def __init__(self, viscosity: Tensor | float | Material = 0.0, density: float = 1.0) -> None:
         super().__init__()
+        self.density, self.material = density, None
+        if isinstance(viscosity, Material):
+            self.material, self.density, self.viscous = viscosity, viscosity.rho0, viscosity.viscous is not None
+            if self.viscous and viscosity.viscous is not get_law("newtonian", ViscousLaw):
+                raise InputError("the weight-space solver takes fluids of constant viscosity: law newtonian.")
+            return
         given = torch.as_tensor(viscosity, dtype=torch.float64)
         self.viscous = bool(given > 0) or given.requires_grad
         self.viscosity = nn.Parameter(given.detach().clone(), requires_grad=given.requires_grad)
-        self.density = density
+
+    @property
+    def kinematic(self) -> Tensor:
+        """Viscosity over density [m^2/s], ()."""
+        given = self.viscosity if self.material is None else self.material.values()["viscosity"]
+        return given / self.density
 
     @property
     def wanted(self) -> Sequence[Index]:
@@ -48,7 +63,7 @@ class Flow(nn.Module):
         if not self.viscous:
             return -pushed
         spread = torch.stack([d[2, 1] + d[0, 3], -(d[3, 0] + d[1, 2])], dim=1)
-        return self.viscosity / self.density * spread - pushed
+        return self.kinematic * spread - pushed
 
 
 def vorticity(q: Tensor, wanted: Sequence[Index]) -> Tensor:

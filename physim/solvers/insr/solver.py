@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from physim.checks import check_finite, check_shape
 from physim.errors import InputError
-from physim.sim.state import Control, FieldState
+from physim.sim.state import Control, FieldState, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.flow import Flow
 from physim.solvers.insr.incremental import BodyStepper
 from physim.solvers.insr.jets import Index
 from physim.solvers.insr.maps import Weights
@@ -32,6 +33,7 @@ ROWS = 3.0
 ROUNDS = 3
 """Sets of points that a field which is compared at random points begins with."""
 STEPS, START = Projection(), Projection(linearisations=60, damping=1e-3)
+ALONG = Projection(tolerance=3e-7, linearisations=6)
 SAFETY = 0.8
 """Share of the linear stability limit that `stable_dt` allows."""
 
@@ -42,7 +44,8 @@ class Settings:
 
     Attributes:
         points: values compared per weight.
-        projection: how hard the nearest field is looked for in a step.
+        projection: how hard the nearest field is looked for in a step; harder along characteristics, whose steps keep
+            all that is missed, unless given.
         start: and at the start.
         resolved: share of the initial condition's root mean square that a field may miss.
         tangent: damping of changes in the tangent space, over the mean of the diagonal of J^T W J.
@@ -50,7 +53,7 @@ class Settings:
     """
 
     points: float = ROWS
-    projection: Projection = STEPS
+    projection: Projection | None = None
     start: Projection = START
     resolved: float = 0.01
     tangent: float = 1e-9
@@ -84,7 +87,13 @@ class SolverInsr:
         box: where the equation holds.
         scheme: how a step is taken; characteristics for `Transport`, Runge-Kutta else.
         periodic: axes along which everything repeats.
+        points: where steps compare; Gauss-Legendre points over the box unless given, or new ones at random in each step
+            along characteristics.
         settings: see there.
+        model: what does not change, where more than the problem is known of it.
+        begin: what is carried at t = 0, see `initial_state`.
+        X: material points that are looked at [m], (n, 3); those of a flow stay where they are. The points compared
+            unless given.
     """
 
     def __init__(
@@ -95,33 +104,44 @@ class SolverInsr:
         *,
         scheme: Scheme | None = None,
         periodic: tuple[int, ...] = (),
+        points: Points | None = None,
         settings: Settings | None = None,
+        model: Any = None,
+        begin: Callable[[Tensor], Tensor] | None = None,
+        X: Tensor | None = None,
     ) -> None:
         if field.dim != box.dim:
             raise InputError(f"a field of {field.dim} coordinates in a box of {box.dim}.")
         self.problem, self.field, self.box, self.periodic = problem, field, box, periodic
         self.settings = settings or Settings()
-        self.model = FieldModel(problem)
+        self.model = model if model is not None else FieldModel(problem)
+        self.begin = begin
         given = isinstance(problem, Transport)
         self.scheme = scheme or (Scheme.SEMI_LAGRANGIAN if given else Scheme.RUNGE_KUTTA)
         self.count = math.ceil(self.settings.points * field.size / (field.outputs * len(problem.carried)))
         how = self.settings
-        self._fixed = None if self.scheme is Scheme.SEMI_LAGRANGIAN else quadrature(box, self.count, periodic)
+        along = self.scheme is Scheme.SEMI_LAGRANGIAN
+        self._fixed = points if points is not None or along else quadrature(box, self.count, periodic)
+        nearest = how.projection or (ALONG if self._fixed is None else STEPS)
         if isinstance(problem, Body):
-            self.stepper = BodyStepper.of(problem, field, self.points(0.0), how.projection)
+            self.stepper = BodyStepper.of(problem, field, self.points(0.0), nearest)
         else:
-            self.stepper = Stepper(problem, field, box, self.scheme, how.projection, how.tangent)
+            self.stepper = Stepper(problem, field, box, self.scheme, nearest, how.tangent)
+        rest = self.points(0.0).x
+        self._X = X.double() if X is not None else nn.functional.pad(rest, (0, 3 - box.dim))
         self._checks = scattered(box, max(64, self.count // 3), torch.Generator().manual_seed(how.seed + 1))
 
     def initial_state(self, wanted: Callable[[Tensor], Tensor] | None = None) -> FieldState:
         """The field nearest to what is wanted at t = 0.
 
         Args:
-            wanted: from positions [m], (n, dim), to what the problem carries there, (n, m).
+            wanted: from positions [m], (n, dim), to what the problem carries there, (n, m); what the solver was made
+                with, else a body at rest, unless given.
 
         Raises:
             RolloutFailure: the field misses it by more than `Settings.resolved` of its root mean square.
         """
+        wanted = wanted or self.begin
         if wanted is None:
             if not isinstance(self.problem, Body):
                 raise InputError("a field begins with a function: initial_state(lambda x: ...).")
@@ -165,7 +185,7 @@ class SolverInsr:
         """
         points = self.points(state.t)
         weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt)
-        return FieldState(weights, state.weights, state.t + dt, taken.found.rms)
+        return FieldState(weights, state.weights, state.t + dt, taken.found.rms, dt)
 
     def advance(
         self, state: FieldState, control: Control | None, dt: float, substeps: int, *, keep: bool = False
@@ -201,6 +221,42 @@ class SolverInsr:
     def carried(self, state: FieldState, x: Tensor) -> Tensor:
         """What the problem carries (a value, a velocity) at positions [m], (n, m); differentiable."""
         return carried(self.field, self.problem, Weights(state.weights), x)
+
+    def particles(self, state: FieldState) -> ParticleState:
+        """Positions, velocities and deformation of the material points; differentiable in the weights."""
+        X, dim = self._X, self.box.dim
+        pad = (0, 3 - dim)
+        identity = torch.eye(3, dtype=X.dtype).expand(len(X), 3, 3)
+        none = torch.zeros(len(X), 3, 3, dtype=X.dtype)
+        if not isinstance(self.problem, Body):
+            v = nn.functional.pad(self.carried(state, X[:, :dim]), pad) if isinstance(self.problem, Flow) else 0.0 * X
+            return ParticleState(X, v, none, identity, X.new_zeros(len(X), 0), t=state.t)
+        q = self.sample(state, X[:, :dim], self.problem.wanted)
+        u, first = q[..., 0], self.problem.velocity
+        if state.dt > 0:
+            v = (u - self.carried(state.replace(weights=state.before), X[:, :dim])) / state.dt
+        else:
+            v = first(X[:, :dim]) if first is not None else torch.zeros_like(u)
+        F = self.problem.deformation(q)
+        return ParticleState(
+            X + nn.functional.pad(u, pad), nn.functional.pad(v, pad), none, F, X.new_zeros(len(X), 0), t=state.t
+        )
+
+    def velocity(self, state: FieldState, x: Tensor) -> Tensor:
+        """Velocity [m/s] of a flow at positions [m], (n, 3), anywhere in the box; differentiable in the weights.
+
+        Raises:
+            InputError: the problem is no flow, or a position lies outside of the box.
+        """
+        if not isinstance(self.problem, Flow):
+            raise InputError("velocities at points are those of a flow; a body has tracks.")
+        at = x[:, : self.box.dim].double()
+        lower, upper = (at.new_tensor(c) for c in (self.box.lower, self.box.upper))
+        outside = ((at < lower) | (at > upper)).any(dim=1)
+        if outside.any():
+            where = ", ".join(f"{c:.4g}" for c in at[outside][0].tolist())
+            raise InputError(f"the point ({where}) m lies outside of the flow, {self.box.lower} to {self.box.upper} m.")
+        return nn.functional.pad(self.carried(state, at), (0, 3 - self.box.dim))
 
     def _match(self, points: Points, value: Tensor) -> Match:
         return Match(lambda w: carried(self.field, self.problem, w, points.x), value, points.weight)

@@ -21,6 +21,8 @@ from physim.solvers.insr.tangent import Equation, Tangent, carried
 
 FOLLOWED = 1e-3
 """Share of a step's change that may be missed before it is taken again with more damping."""
+NEAR = 1e-6
+"""Share of the field itself below which what is missed does not matter, where hardly anything changes."""
 LOST = 0.1
 """Share that may be missed at all."""
 DAMPINGS = 3
@@ -70,10 +72,10 @@ class Stepper:
             taken = self._once(flat, before, points, dt, damping)
             if best is None or taken.share < best.share:
                 best = taken
-            if best.share < FOLLOWED:
+            if best.share < FOLLOWED or best.found.rms < NEAR * best.size:
                 break
         assert best is not None
-        if not best.share < LOST:
+        if not (best.share < LOST or best.found.rms < NEAR * best.size):
             finite = math.isfinite(best.share)
             told = f"it misses {best.found.rms:.2g}, the step changes {best.moved:.2g}" if finite else "not finite"
             raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
@@ -90,7 +92,7 @@ class Stepper:
         if change is not None:
             start = flat + change
         found = project(match, start, self.projection, first=tangent.normal if tangent else None)
-        return Taken(found, moved, damping)
+        return Taken(found, moved, damping, math.sqrt(match.loss(wanted)))
 
     def aim(self, tangent: Tangent | None, flat: Tensor, points: Points, dt: float) -> tuple[Tensor, Tensor | None]:
         """What a step is to reach, and the change of the weights that does so to first order; differentiable."""
@@ -117,11 +119,13 @@ class Taken:
         found: the weights, and what is missed.
         moved: root mean square of what the step changes.
         damping: of the tangent space.
+        size: root mean square of what is to be reproduced.
     """
 
     found: Found
     moved: float
     damping: float
+    size: float = 0.0
 
     @property
     def share(self) -> float:
