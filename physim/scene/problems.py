@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,3 +191,12 @@ def _allowed(context: dict[str, Any]) -> list[str]:
     """The allowed words out of pydantic's sentence `'a', 'b' or 'c'`."""
     text = str(context.get("expected", context.get("expected_tags", "")))
     return [word.strip(" '\"") for word in text.replace(" or ", ", ").split(", ") if word.strip(" '\"")]
+
+
+def known(findings: Findings, path: Key, what: str, name: str, names: Iterable[str]) -> bool:
+    """Whether `name` is among `names`; notes a problem otherwise."""
+    names = list(names)
+    if name in names:
+        return True
+    findings.add(path, f"no {what} '{name}'.{nearest(name, names) or f' The scene has no {what}.'}")
+    return False

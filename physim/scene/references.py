@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
 from typing import Any
 
-from physim.errors import InputError, nearest
+from physim.errors import InputError
 from physim.scene.document import Key
 from physim.scene.materials import MaterialSpec
 from physim.scene.parameters import free_network, free_number
 from physim.scene.paths import SCENES, shipped_names
-from physim.scene.problems import Findings
+from physim.scene.problems import Findings, known
+from physim.scene.solver_rules import required
 from physim.scene.spec import ScenePart
 from physim.scene.spec_fit import ParameterPart
 from physim.scene.spec_learn import GRADIENT_KEYS
@@ -28,7 +28,7 @@ def check_references(
     spec: ScenePart, materials: dict[str, MaterialSpec], tables: dict[str, Table], findings: Findings
 ) -> ScenePart:
     """Note what does not fit, and return the scene with every remaining quantity in SI."""
-    _required(spec, findings)
+    required(spec, findings)
     _bodies(spec, materials, findings)
     _sides(spec, findings)
     _frames(spec, findings)
@@ -37,67 +37,6 @@ def check_references(
         _stress_table(("tables", name), table, spec, tables, findings)
     _fit(spec, materials, findings)
     return _expectation(spec, materials, findings)
-
-
-def known(findings: Findings, path: Key, what: str, name: str, names: Iterable[str]) -> bool:
-    """Whether `name` is among `names`; notes a problem otherwise."""
-    names = list(names)
-    if name in names:
-        return True
-    findings.add(path, f"no {what} '{name}'.{nearest(name, names) or f' The scene has no {what}.'}")
-    return False
-
-
-def _required(spec: ScenePart, findings: Findings) -> None:
-    if spec.solver == "none":
-        if not spec.tables:
-            findings.add(("solver",), "`solver: none` fits stress-stretch tables; add a `tables` section")
-        return
-    for section in ("grid", "time"):
-        if getattr(spec, section) is None:
-            findings.add((section,), f"required with `solver: {spec.solver}`, and missing")
-    if not spec.bodies:
-        findings.add(("bodies",), f"required with `solver: {spec.solver}`, and missing or empty")
-    grid = spec.grid
-    if spec.solver == "mpm" and grid is not None and (grid.origin is None or not (grid.upper or grid.size)):
-        findings.add(("grid",), "needs `origin` and `upper` (or `size`): the region where material may be")
-    if spec.solver == "mpm" and spec.loads:
-        findings.add(("loads",), "loads need `solver: solid`")
-    if spec.pose is not None:
-        _pose(spec, findings)
-    if spec.solver == "insr":
-        _field(spec, findings)
-    elif spec.field is not None:
-        findings.add(("field",), "a field needs `solver: insr`")
-    if spec.solver == "solid":
-        for name in spec.colliders:
-            findings.add(("colliders", name), "`solver: solid` has clamps and mirrored walls, no colliders; use mpm")
-
-
-def _field(spec: ScenePart, findings: Findings) -> None:
-    """What the weight-space solver does not know."""
-    if len(spec.bodies) > 1:
-        findings.add(("bodies",), f"`solver: insr` simulates one body, and there are {len(spec.bodies)}")
-    for section in ("clamps", "loads"):
-        if getattr(spec, section):
-            findings.add((section,), "`solver: insr` holds bodies by mirrored walls on their faces; use solid")
-    for name in spec.fit.parameters if spec.fit is not None else ():
-        if name.split(".")[0] != "materials":
-            findings.add(("fit", "parameters", name), "with `solver: insr` numbers of materials can be fitted only")
-
-
-def _pose(spec: ScenePart, findings: Findings) -> None:
-    """A deflected start needs a solid, gravity, and a reading of positions."""
-    assert spec.pose is not None
-    if spec.solver != "solid":
-        findings.add(("pose",), "a pose needs `solver: solid`")
-    if not any(spec.gravity):
-        findings.add(("pose",), "a pose is held by gravity, and `gravity` is zero")
-    if spec.pose.observe is None:
-        return
-    if known(findings, ("pose", "observe"), "observation", spec.pose.observe, spec.observe):
-        if isinstance(spec.observe[spec.pose.observe], ForcePart):
-            findings.add(("pose", "observe"), "expected an observation of positions, got a force")
 
 
 def _bodies(spec: ScenePart, materials: dict[str, MaterialSpec], findings: Findings) -> None:

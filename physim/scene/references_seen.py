@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from physim.scene.document import Key
-from physim.scene.problems import Findings
-from physim.scene.references import known
+from physim.scene.problems import Findings, known
 from physim.scene.spec import ScenePart
 from physim.scene.spec_space import HullPart, OutlinePart
 

@@ -11,6 +11,8 @@ TABLES = {
     "vortices": "Taylor-Green, a flow of two modes that moves, vortices of two sizes",
     "bases": "sine networks, Fourier features and Gaussians at about equal weights",
     "bytes": "error against memory, beside a spectral method and finite differences",
+    "cavity": "a lid-driven cavity at Re 100 to its steady state, beside published values",
+    "stretch": "a square pulled to twice its length and blocks in contact, beside finite elements",
     "gradients": "derivatives by viscosity against closed forms and differences, and a fit",
 }
 MODULES = {name: f"tools.insr.{'error_per_byte' if name == 'bytes' else name}" for name in TABLES}

@@ -88,7 +88,9 @@ class _Implicit(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         """With A^T y = dbar, everything given has the slope of -(J y) . W left."""
         tangent, dt, share = ctx.tangent, ctx.dt, ctx.share
-        change, *given = ctx.saved_tensors
+        saved, *given = ctx.saved_tensors
+        # As an output it leads back here.
+        change = saved.detach()
         if not torch.isfinite(cotangents[0]).all():
             raise GradientError("the gradient of an implicit step is not finite.")
         y = torch.linalg.solve(_matrix(tangent, change, dt, share).T, cotangents[0])

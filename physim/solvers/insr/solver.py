@@ -159,6 +159,9 @@ class SolverInsr:
             weights = found.weights
         value = wanted(self._checks.x)
         match = self._match(self._checks, value)
+        if not value.any():
+            # Nothing to compare with but what the field begins with.
+            value = carried(self.field, self.problem, Weights(self.field.start(generator)), self._checks.x)
         missed, size = math.sqrt(match.loss(match.missed(weights))), math.sqrt(match.loss(value))
         if isinstance(self.stepper, BodyStepper):
             self.stepper.check_start(weights, 0.0)

@@ -1,0 +1,182 @@
+"""Bodies in weight space: equilibrium, motion, contact, gradients; and scenes with `solver: insr`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from physim.errors import InputError, PhysimError
+from physim.laws import ElasticLaw, Material, get_law
+from physim.scene.build import build
+from physim.scene.loader import load_scene
+from physim.sim.model import Collider
+from physim.sim.rollout import rollout
+from physim.solvers.insr.body import Body
+from physim.solvers.insr.conditions import Linear, Walled
+from physim.solvers.insr.fields import Box, Siren
+from physim.solvers.insr.solver import SolverInsr
+
+BLOCK = Box((0.0, 0.0), (0.2, 0.05))
+TIP = torch.tensor([[0.2, 0.025]], dtype=torch.float64)
+FREE, CLAMPED = ((0, 0), (0, 0)), ((1, 0), (0, 0))
+
+
+def gel(E: float = 5e4, nu: float = 0.3) -> Material:
+    return Material("neo_hookean", rho0=1000.0, values={"E": E, "nu": nu})
+
+
+def body(
+    material: Material, powers: tuple = CLAMPED, *, box: Box = BLOCK, width: int = 10, **options: object
+) -> SolverInsr:
+    dim = box.dim
+    field = Walled(Linear(Siren(box, width, 2, 3.0, dim)), box, powers)
+    return SolverInsr(Body(material, box, **options), field, box)  # type: ignore[arg-type]
+
+
+def tip(solver: SolverInsr, state: object, at: Tensor = TIP) -> Tensor:
+    return solver.sample(state, at)[0, :, 0]  # type: ignore[arg-type]
+
+
+def test_a_bar_hangs_as_in_the_closed_form() -> None:
+    """Small strain, nu = 0, held at its top: u = rho g (L x - x^2 / 2) / E."""
+    stiff = gel(5e6, 0.0)
+    solver = body(stiff, gravity=(9.81, 0.0))
+    state = solver.settle(solver.initial_state())
+    assert float(tip(solver, state)[0]) == pytest.approx(1000 * 9.81 * 0.2**2 / 2 / 5e6, rel=1e-3)
+    assert abs(float(tip(solver, state)[1])) < 1e-8
+    F = solver.particles(state).F
+    assert float(stiff.energy(F).min()) >= 0.0
+
+
+def test_a_free_body_falls_as_implicit_euler_does() -> None:
+    """u = -g t (t + dt) / 2 + v t in all points, without strain."""
+    start = torch.tensor([0.3, 0.1], dtype=torch.float64)
+    solver = body(gel(), FREE, gravity=(0.0, -9.81), velocity=lambda x: start.expand(len(x), 2))
+    with torch.no_grad():
+        state = rollout(solver, solver.initial_state(), dt=0.01, steps=5).final
+    seen = solver.particles(state)
+    t, dt = state.t, 0.01
+    moved = start * t + torch.tensor([0.0, -9.81 * t * (t + dt) / 2])
+    assert torch.allclose(seen.x[:, :2] - solver.particles(solver.initial_state()).x[:, :2], moved, atol=1e-7)
+    assert torch.allclose(seen.v[:, :2], start - torch.tensor([0.0, 9.81 * t]), atol=1e-5)
+    assert torch.allclose(seen.F, torch.eye(3, dtype=torch.float64).expand_as(seen.F), atol=1e-5)
+
+
+def test_three_dimensions() -> None:
+    box = Box((0.0, 0.0, 0.0), (0.1, 0.05, 0.05))
+    solver = body(gel(5e6, 0.0), ((1, 0), (0, 0), (0, 0)), box=box, width=14, gravity=(9.81, 0.0, 0.0))
+    state = solver.settle(solver.initial_state())
+    end = tip(solver, state, torch.tensor([[0.1, 0.02, 0.03]], dtype=torch.float64))
+    assert float(end[0]) == pytest.approx(1000 * 9.81 * 0.1**2 / 2 / 5e6, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "obstacle",
+    [
+        Collider.plane((0.0, -0.01, 0.0), (0.0, 1.0, 0.0), name="floor"),
+        Collider.plane((0.0, 0.0, 0.0), (0.0, 1.0, 0.0), name="floor"),
+    ],
+)
+def test_a_floor_carries_the_weight(obstacle: Collider) -> None:
+    """What the penalty pushes with is what the body weighs, once it lies still."""
+    solver = body(gel(2e5), FREE, box=Box((0.0, 0.0), (0.1, 0.1)), gravity=(0.0, -9.81), obstacles=[obstacle])
+    with torch.no_grad():
+        state = rollout(solver, solver.initial_state(), dt=0.05, steps=25).final
+    problem, around = solver.problem, solver.stepper.potential.surface
+    assert isinstance(problem, Body)
+    x = around.x + solver.sample(state, around.x)[:, :, 0]
+    push = problem.firm * (around.weight * (-problem.gaps(x, state.t)[:, 0]).clamp(min=0.0)).sum()
+    assert float(push) == pytest.approx(1000 * 9.81 * 0.01, rel=0.01)
+
+
+@pytest.mark.parametrize("floor", [False, True])
+@pytest.mark.parametrize("steps", [0, 4])
+def test_gradient_by_stiffness(steps: int, floor: bool) -> None:
+    material = gel(2e5)
+    material.free("E")
+    ground = [Collider.plane((0.0, -0.005, 0.0), (0.0, 1.0, 0.0), name="floor")] if floor else []
+    solver = body(material, gravity=(0.0, -9.81), obstacles=ground)
+
+    def sunk() -> Tensor:
+        state = solver.initial_state()
+        if not steps:
+            return tip(solver, solver.settle(state))[1]
+        for _ in range(steps):
+            state = solver.step(state, None, 0.02)
+        return tip(solver, state)[1]
+
+    raw = material.raw["E"]
+    (found,) = torch.autograd.grad(sunk(), raw)
+    values = []
+    for side in (1, -1):
+        with torch.no_grad():
+            raw += 3e-3 * side
+            values.append(float(sunk()))
+            raw -= 3e-3 * side
+    assert float(found) == pytest.approx((values[0] - values[1]) / 6e-3, rel=1e-3)
+
+
+def test_what_a_body_cannot_be() -> None:
+    bare = replace(get_law("neo_hookean", ElasticLaw), energy=None)
+    with pytest.raises(InputError, match=r"law 'neo_hookean' states no energy, which .* minimises; take one that does"):
+        Body(Material(bare, rho0=1e3, values={"E": 1e4, "nu": 0.3}), BLOCK)
+    with pytest.raises(InputError, match="elastic laws only"):
+        Body(Material("neo_hookean", "kelvin_voigt", rho0=1e3, values={"E": 1e4, "nu": 0.3, "viscosity": 1.0}), BLOCK)
+    sunk = Collider.plane((0.0, 0.02, 0.0), (0.0, 1.0, 0.0), name="floor")
+    with pytest.raises(InputError, match=r"begins 0.02 m inside 'floor', deepest at"):
+        body(gel(), gravity=(0.0, -9.81), obstacles=[sunk]).initial_state()
+
+
+SCENE = """
+title: sag
+solver: insr
+dim: 2
+grid: {dx: 1 cm}
+gravity: [0, -9.81]
+time: {duration: 40 s, frame: 20 s, dt: 20 s}
+materials: {gel: {law: neo_hookean, E: 60 kPa, nu: 0.35, density: 1000 kg/m^3}}
+bodies: {beam: {shape: {box: {lower: [0, 0], upper: [0.2, 0.05]}}, material: gel}}
+walls: {x_min: {type: mirror_no_slip, position: 0 m}}
+field: {width: 12, frequency: 3}
+"""
+
+
+def test_the_same_law_sags_alike_in_two_solvers(tmp_path: Path) -> None:
+    path = tmp_path / "sag.yaml"
+    path.write_text(SCENE)
+    field = build(load_scene(path))
+    with torch.no_grad():
+        end = rollout(field.solver, field.state, dt=field.dt, steps=2).final
+    still = build(
+        load_scene(path, ["solver=solid", "field=null", "pose=static", "grid.dx=5 mm", "time={duration: 0.1 s}"])
+    )
+    marks = torch.tensor([[0.2, 0.05, 0.0], [0.1, 0.0, 0.0]], dtype=torch.float64)
+    grid = still.solver.follow(marks)(still.state)[:, :2] - marks[:, :2]
+    here = field.solver.sample(end, marks[:, :2])[:, :, 0]
+    assert float((here - grid).norm()) < 0.01 * float(grid.norm())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("bodies.beam.shape={sphere: {center: [0.1, 0.1], radius: 2 cm}}", "needs a box along the axes"),
+        ("walls.x_min.position=-1 cm", "lies at -0.01 m"),
+        ("field.basis=sirens", "Did you mean 'siren'?"),
+        ("field.width=1", "field.width"),
+        ("solver=mpm", "a field needs `solver: insr`"),
+        ("bodies.beam.spin=[0, 0, 1]", "begins with a `velocity` only"),
+        ("clamps={grip: {box: {lower: [0, 0], upper: [0.01, 0.05]}}}", "holds bodies by mirrored walls"),
+        ("walls.y_min={type: stick, position: -1 cm}", "knows contact: slip"),
+        ("walls.y_min={type: slip, position: 1 cm}", "inside 'y_min'"),
+    ],
+)
+def test_mistakes_are_told(tmp_path: Path, change: str, words: str) -> None:
+    path = tmp_path / "sag.yaml"
+    path.write_text(SCENE)
+    with pytest.raises(PhysimError) as caught:
+        build(load_scene(path, [change]))
+    assert words in str(caught.value)
