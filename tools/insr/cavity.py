@@ -1,4 +1,4 @@
-"""The lid-driven cavity at Reynolds number 100, to its steady state by a few implicit steps, beside published values."""
+"""The lid-driven cavity at Reynolds number 100, to its steady state by implicit steps, beside published values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ GHIA_V = (
 )
 # Extrema of u along x = 0.5 and of v along y = 0.5: Ghia's are the largest of the table; Botella and Peyret 1998,
 # Comput. Fluids 27, 421-433, take the corners' singularities out of a spectral method.
-PUBLISHED = {"Ghia et al. 1982": (-0.21090, 0.17527, -0.24533), "Botella and Peyret 1998": (-0.21404, 0.17957, -0.25380)}
+PUBLISHED = {
+    "Ghia et al. 1982": (-0.21090, 0.17527, -0.24533),
+    "Botella and Peyret 1998": (-0.21404, 0.17957, -0.25380),
+}
 
 
 @dataclass(frozen=True)
