@@ -13,6 +13,7 @@ TABLES = {
     "bytes": "error against memory, beside a spectral method and finite differences",
     "cavity": "a lid-driven cavity at Re 100 to its steady state, beside published values",
     "stretch": "a square pulled to twice its length and blocks in contact, beside finite elements",
+    "traps": "what goes wrong with few points, points that do not integrate, fine waves, no damping, single precision",
     "gradients": "derivatives by viscosity against closed forms and differences, and a fit",
 }
 MODULES = {name: f"tools.insr.{'error_per_byte' if name == 'bytes' else name}" for name in TABLES}
