@@ -19,6 +19,7 @@ from physim.scene.resolved import write_resolved
 from physim.scene.rundir import append_jsonl, new_run_folder, write_atomic
 from physim.scene.states_file import STATES, States, StatesKeeper
 from physim.sim.rollout import rollout
+from physim.sim.state import FieldState
 
 LOG = "log.jsonl"
 FRAMES = "frames"
@@ -177,6 +178,9 @@ class _Keeper:
         """Write the last state in full precision."""
         particles = self.built.solver.particles(state)
         arrays = {k: getattr(particles, k).detach().cpu().numpy() for k in STATE}
+        if isinstance(state, FieldState):
+            # The field itself: with the scene it tells values anywhere.
+            arrays |= {"weights": state.weights.detach().numpy(), "before": state.before.detach().numpy()}
         self.save(self.folder / FINAL, arrays | {"t": np.array([particles.t])})
 
     def save(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
