@@ -48,12 +48,14 @@ class Elements:
     softened: float = 1.0
 
     @staticmethod
-    def clamped(body: Body, cells: tuple[int, int], sides: tuple[bool, bool]) -> Elements:
-        """With the sides at the least and the greatest x held, or not."""
+    def clamped(
+        body: Body, cells: tuple[int, int], sides: tuple[bool, bool], axes: tuple[int, ...] = (0, 1)
+    ) -> Elements:
+        """With the sides at the least and the greatest x held, or not, along some axes."""
         X = nodes(body, cells)
         low, high = body.box.lower[0], body.box.upper[0]
         held = (sides[0] & (X[:, 0] < low + 1e-12)) | (sides[1] & (X[:, 0] > high - 1e-12))
-        return Elements(body, cells, held[:, None].expand(-1, 2))
+        return Elements(body, cells, held[:, None] & torch.tensor([k in axes for k in range(2)]))
 
     @cached_property
     def X(self) -> Tensor:
@@ -122,7 +124,7 @@ class Elements:
         return (self.body.firm * self.skin[2][:, None, None] * (-gap).clamp(min=0.0)[..., None] * normal).sum((0, 1))
 
     def reach(self, u: Tensor) -> Tensor:
-        """As `solve`, by way of bodies that are easier to compress: a fine grid's start is never of the right volume."""
+        """As `solve`, by way of bodies that are easier to compress: a start far off has not the right volume."""
         for softened in SOFTENED:
             u = dataclasses.replace(self, softened=softened).solve(u)
         return self.solve(u)
@@ -167,9 +169,8 @@ class Elements:
             grid = more.transpose(0, 1)
         cells = (2 * self.cells[0], 2 * self.cells[1])
         old = self.fixed.reshape(self.cells[0] + 1, self.cells[1] + 1, 2)
-        sides = (bool(old[0].all()), bool(old[-1].all()))
-        fixed = Elements.clamped(self.body, cells, sides).fixed.clone().reshape(grid.shape)
-        fixed[::2, ::2] |= old
+        fixed = torch.zeros(grid.shape, dtype=torch.bool)
+        fixed[0], fixed[-1] = old[0].all(dim=0), old[-1].all(dim=0)
         return Elements(self.body, cells, fixed.reshape(-1, 2)), grid.reshape(-1, 2)
 
     def _deformation(self, u: Tensor, slopes: Tensor) -> Tensor:
