@@ -235,7 +235,7 @@ def test_a_gradient_of_a_search_that_has_not_ended_is_refused() -> None:
     state = solver.initial_state(pulse)
     state = state.replace(weights=state.weights.clone().requires_grad_())
     after = solver.step(state, None, 0.05)
-    with pytest.raises(GradientError, match=r"ended .* from its minimum"):
+    with pytest.raises(GradientError, match=r"misses .* would be off|ended .* from its minimum"):
         solver.carried(after, quadrature(box, 20).x).sum().backward()
 
 

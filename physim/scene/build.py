@@ -22,7 +22,7 @@ from physim.scene.loader import Scene
 from physim.scene.materials import make_material
 from physim.scene.placement import Placement
 from physim.scene.pose import posed, rested
-from physim.scene.problems import Findings
+from physim.scene.problems import Findings, SceneError
 from physim.scene.views import note_views
 from physim.sim.model import Body, Collider, Grid, Model
 from physim.sim.rollout import check_dt, substep_size
@@ -49,6 +49,8 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None, ha
     spec = scene.spec
     if spec.solver == "none":
         raise scene.error(("solver",), "`solver: none` has nothing to simulate; use `physim fit`")
+    if spec.solver == "insr" and torch.device(device).type != "cpu":
+        raise scene.error(("solver",), f"`solver: insr` runs on the CPU, not on {device}; leave --device out")
     dtype = torch.float64 if spec.solver == "insr" else DTYPES[precision or spec.precision]
     findings = Findings(scene.document)
     bodies = make_bodies(scene, findings)
@@ -62,6 +64,8 @@ def build(scene: Scene, *, device: str = "cpu", precision: str | None = None, ha
     x, v = (t.to(dtype=dtype, device=device) for t in (x0, v0))
     try:
         solver = _solver(scene, model, bodies, x, v)
+    except SceneError:
+        raise
     except InputError as error:
         raise scene.error(("bodies",), str(error)) from None
     try:

@@ -10,9 +10,10 @@ from physim.laws import Material
 from physim.scene.build_bodies import BodyParticles
 from physim.scene.fields import padded
 from physim.scene.loader import Scene
-from physim.scene.spec_space import BoxPart, FieldPart
+from physim.scene.problems import SceneError
+from physim.scene.spec_space import SIDES, BoxPart, FieldPart
 from physim.scene.stream import stream_velocity
-from physim.sim.model import Contact, Model, Wall, WallKind
+from physim.sim.model import ColliderKind, Contact, Model, Wall, WallKind
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import Linear, Mirrored, Walled
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
@@ -45,6 +46,8 @@ def field_solver(scene: Scene, model: Model, bodies: list[BodyParticles], x: tor
         if material.inelastic is not None and material.inelastic.name == "fluid":
             return _flow(scene, model, body, material, box, x)
         return _elastic(scene, model, body, material, box, x)
+    except SceneError:
+        raise
     except InputError as error:
         raise scene.error(("materials", body.material), str(error)) from None
 
@@ -55,6 +58,9 @@ def _flow(scene: Scene, model: Model, body: BodyParticles, material: Material, b
         raise scene.error(("dim",), "flows with `solver: insr` are in the plane: dim: 2")
     if any(part.velocity or ()) or part.spin is not None:
         raise scene.error(("bodies", body.name), "a flow between walls begins with `stream`, not with velocity or spin")
+    for collider in model.colliders:
+        told = f"'{collider.name}': a flow with `solver: insr` knows mirror_slip and mirror_no_slip walls only"
+        raise scene.error(("walls" if collider.name in SIDES else "colliders", collider.name), told)
     sticky = np.zeros((2, 2), dtype=bool)
     for wall in _flush(scene, model, box):
         if any(wall.velocity):
@@ -91,8 +97,11 @@ def _elastic(
         # A wall without friction holds what is normal to it.
         field = Walled(field, box, powers, held=None if wall.kind is WallKind.NO_SLIP else (wall.axis,))
     for collider in model.colliders:
+        path = ("walls" if collider.name in SIDES else "colliders", collider.name)
         if collider.contact is not Contact.SLIP:
-            raise scene.error(("colliders",), f"'{collider.name}': `solver: insr` knows contact: slip")
+            raise scene.error(path, "`solver: insr` knows contact: slip")
+        if collider.kind not in (ColliderKind.PLANE, ColliderKind.SPHERE):
+            raise scene.error(path, "`solver: insr` knows planes and spheres")
     v = torch.tensor(padded(part.velocity or (0.0, 0.0)), dtype=torch.float64)[:dim]
     if part.spin is not None or part.stream:
         raise scene.error(("bodies", body.name), "a body begins with a `velocity` only with `solver: insr`")

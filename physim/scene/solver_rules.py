@@ -41,6 +41,11 @@ def _field(spec: ScenePart, findings: Findings) -> None:
     for section in ("clamps", "loads"):
         if getattr(spec, section):
             findings.add((section,), "`solver: insr` holds bodies by mirrored walls on their faces; use solid")
+    if spec.grid is not None and spec.grid.periodic:
+        findings.add(("grid", "periodic"), "`solver: insr` has walls on all sides; use mpm")
+    for name in ("blend", "volume_filter"):
+        if getattr(spec, name) is not None:
+            findings.add((name,), "is for `solver: mpm`")
     for name in spec.fit.parameters if spec.fit is not None else ():
         if name.split(".")[0] != "materials":
             findings.add(("fit", "parameters", name), "with `solver: insr` numbers of materials can be fitted only")

@@ -27,7 +27,8 @@ class Body(nn.Module):
         gravity: [m/s^2], one number for each axis, or what returns them when asked.
         velocity: at t = 0, from positions at rest [m], (n, dim), to [m/s], (n, dim); at rest unless given.
         obstacles: planes and spheres that it may not enter, without friction; their `motion` is followed.
-        firm: energy of a penetration g is `firm modulus / length g^2 / 2` per area.
+        firm: energy of a penetration g is `firm modulus / length g^2 / 2` per area, with the stiffest modulus of the
+            material as it is now: contact does not change with a modulus that is fitted.
 
     Raises:
         InputError: the law has no energy or flows, an obstacle is neither plane nor sphere.
@@ -54,6 +55,8 @@ class Body(nn.Module):
         for obstacle in obstacles:
             if obstacle.kind not in (ColliderKind.PLANE, ColliderKind.SPHERE):
                 raise InputError(f"'{obstacle.name}': the weight-space solver knows planes and spheres.")
+            if obstacle.kind is ColliderKind.PLANE and any(obstacle.spin):
+                raise InputError(f"'{obstacle.name}': the weight-space solver knows planes that do not turn.")
         self.material, self.box, self.velocity, self.obstacles = material, box, velocity, tuple(obstacles)
         self._gravity = gravity if callable(gravity) else tuple(gravity or (0.0,) * box.dim)
         rest = torch.eye(3, dtype=torch.float64)[None]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from physim.errors import GradientError, InputError
+from physim.sim.model import ColliderKind
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.fields import Field
@@ -18,7 +19,7 @@ from physim.solvers.insr.normal import Damped, Normal
 from physim.solvers.insr.points import Points, surface
 from physim.solvers.insr.potential import Potential, Shape, Space, root
 from physim.solvers.insr.project import Found, Match, Projection, project
-from physim.solvers.insr.steps import FOLLOWED, LOST, Taken
+from physim.solvers.insr.steps import FOLLOWED, LOST, Taken, check_unchanged, copies
 from physim.solvers.insr.tangent import derivatives
 
 DAMPINGS = (1e-10, 1e-6, 1e-4, 1e-2)
@@ -32,6 +33,8 @@ SETTLED = 1e-5
 """Root mean square of what a round changes at which equilibrium is found, over the size of the body."""
 STILL = 1e-12
 """The same for a Newton step within a round."""
+UNBALANCED = 1e-6
+"""Share of the first imbalance of forces that may be left where no step makes the energy less."""
 EXACT = 1e-10
 """Damping of adjoints, over the mean of the diagonal."""
 
@@ -57,6 +60,12 @@ class BodyStepper:
     def of(body: Body, field: Field, points: Points, projection: Projection) -> BodyStepper:
         """With points on the surface about as far apart as those inside."""
         spacing = (body.volume / len(points.x)) ** (1.0 / body.dim)
+        for obstacle in body.obstacles:
+            if obstacle.kind is ColliderKind.SPHERE and obstacle.size[0] < spacing:
+                raise InputError(
+                    f"'{obstacle.name}' has a radius of {obstacle.size[0]:.3g} m, and contact is looked for at points "
+                    f"{spacing:.3g} m apart: give the field more weights, or take solver: mpm."
+                )
         return BodyStepper(Potential(body, field, points, surface(body.box, spacing)), projection)
 
     def check_start(self, flat: Tensor, t: float) -> None:
@@ -73,37 +82,47 @@ class BodyStepper:
                     "them apart."
                 )
 
-    def past(self, flat: Tensor, before: Tensor, t: float, dt: float) -> Tensor:
-        """Where the body would go without forces [m], (n, dim)."""
+    def past(self, flat: Tensor, before: Tensor, last: float, dt: float) -> Tensor:
+        """Where the body would go without forces [m], (n, dim); `last` [s] is the step before, 0 at the start."""
         x, first = self.potential.points.x, self.potential.body.velocity
         now = self.potential.displacement(Weights(flat), x)
         if math.isinf(dt):
             return now
-        if t == 0.0:
+        if last == 0.0:
             return now + dt * first(x) if first is not None else now
-        return 2.0 * now - self.potential.displacement(Weights(before), x)
+        return now + dt / last * (now - self.potential.displacement(Weights(before), x))
 
-    def step(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float) -> tuple[Tensor, Taken]:
+    def step(
+        self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float
+    ) -> tuple[Tensor, Taken]:
         """Weights after a step of `dt` [s], or at equilibrium for an infinite one; differentiable.
 
+        Rounds go on while changes of the weights must be held back for the field to follow.
+
         Raises:
-            RolloutFailure: no damping lets the field follow, or equilibrium is not found.
+            RolloutFailure: no damping lets the field follow, or rounds do not settle.
+            GradientError: gravity takes a gradient, which is not offered.
         """
-        given = [p for p in self.potential.body.parameters() if p.requires_grad]
-        size, weights = max(self.potential.body.box.size), flat
-        first = self._displacement(flat)
-        for _ in range(1 if not math.isinf(dt) else ROUNDS):
+        body = self.potential.body
+        if torch.is_grad_enabled() and body.gravity.requires_grad:
+            raise GradientError("the weight-space solver offers no gradient by gravity: detach it.")
+        given = [p for p in body.parameters() if p.requires_grad]
+        size, weights, moved = max(body.box.size), flat, 0.0
+        first, changed = self._displacement(flat), math.inf
+        for _ in range(ROUNDS):
             box: list[Taken] = []
             now = self._displacement(weights)
             if torch.is_grad_enabled() and (flat.requires_grad or before.requires_grad or given):
-                applied = _Round.apply(self, box, t, dt, weights, flat, before, *given)
+                applied = _Round.apply(self, box, t, dt, last, weights, flat, before, *given)
                 assert isinstance(applied, Tensor)
                 weights = applied
             else:
-                weights = self._round(weights, self.past(flat, before, t, dt), t, dt, box)
-            changed = self.potential.rms(self._displacement(weights) - now)
-            if changed < SETTLED * size or not math.isinf(dt):
-                moved = self.potential.rms(self._displacement(weights) - first)
+                weights = self._round(weights, self.past(flat, before, last, dt), t, dt, box)
+            here = self._displacement(weights)
+            changed, moved = self.potential.rms(here - now), self.potential.rms(here - first)
+            still = SETTLED * size if math.isinf(dt) else FOLLOWED * moved
+            free = box[0].held_back == DAMPINGS[0] and not math.isinf(dt)
+            if free or changed <= still:
                 return weights, Taken(Found(weights.detach(), box[0].found.rms, 1), moved, box[0].damping)
         told = f"after {ROUNDS} rounds displacements still change by {changed:.2g} m"
         raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
@@ -115,7 +134,8 @@ class BodyStepper:
     def _round(self, flat: Tensor, past: Tensor, t: float, dt: float, box: list[Taken]) -> Tensor:
         """Weights after a round; what is missed is left in `box`."""
         with torch.no_grad():
-            space, share = Space.at(self.potential, flat), math.inf
+            space = Space.at(self.potential, flat)
+            best: tuple[float, Taken] | None = None
             for damping in DAMPINGS:
                 change, shape, held = self.least(space, past, t, dt, damping)
                 match = self.match(shape, dt)
@@ -124,13 +144,16 @@ class BodyStepper:
                 if not found.rms**2 <= still:
                     found = project(match, flat, self.projection)
                 share = found.rms / math.sqrt(still) if still > 0 else 0.0
+                if best is None or share < best[0]:
+                    best = share, Taken(found, math.sqrt(still), held, held_back=damping)
                 if share < FOLLOWED or found.rms < self.projection.tolerance:
                     break
-            if not share < LOST:
-                told = f"it misses {100 * share:.0f} % of what the step changes"
+            assert best is not None
+            if not best[0] < LOST:
+                told = f"it misses {100 * best[0]:.0f} % of what the step changes"
                 raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
-            box.append(Taken(found, math.sqrt(still), held))
-            return found.weights
+            box.append(best[1])
+            return best[1].found.weights
 
     def least(
         self, space: Space, past: Tensor, t: float, dt: float, damping: float, held: float = 0.0
@@ -142,14 +165,16 @@ class BodyStepper:
         """
         change, size = torch.zeros_like(space.flat), max(self.potential.body.box.size)
         shape = space.start
-        held = held or damping * space.scale(dt)
+        held, first = held or damping * space.scale(dt), 0.0
         energy = float(self.potential.energy(shape, past, t, dt))
         if math.isinf(energy):
             raise RolloutFailure(Status.INVERTED, substep=0, particle=-1, t=t)
         for count in range(ITERATIONS):
             slope, stiff = space.slope(shape, past, t, dt)
             normal = Damped(space.curvature(shape, stiff, t, dt))
-            step = -normal.solve(slope + held * change, held / normal.scale)
+            left = slope + held * change
+            first = first or float(left.norm())
+            step = -normal.solve(left, held / normal.scale)
             for _ in range(HALVINGS):
                 tried = space.moved(change + step)
                 now = float(self.potential.energy(tried, past, t, dt) + 0.5 * held * (change + step).square().sum())
@@ -157,12 +182,15 @@ class BodyStepper:
                     break
                 step = 0.5 * step
             else:
+                if float(left.norm()) <= UNBALANCED * first:
+                    return change, shape, held
                 break
             went = self.potential.rms((tried.q - shape.q)[..., 0])
             change, shape, energy = change + step, tried, now
             if went < STILL * size and count:
-                break
-        return change, shape, held
+                return change, shape, held
+        told = f"the least energy was not found: {float(left.norm()) / first:.1g} of the first imbalance is left"
+        raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
 
     def match(self, shape: Shape, dt: float) -> Match:
         """Nearness to a displacement, in the norm of the energy there over its stiffest modulus."""
@@ -188,12 +216,13 @@ class _Round(torch.autograd.Function):
     """A round; both of its minima are differentiated by their conditions."""
 
     @staticmethod
-    def forward(ctx: Any, stepper: BodyStepper, box: list, t: float, dt: float, *given: Tensor) -> Tensor:
+    def forward(ctx: Any, stepper: BodyStepper, box: list, t: float, dt: float, last: float, *given: Tensor) -> Tensor:
         weights, flat, before = (g.detach() for g in given[:3])
         with torch.no_grad():
-            past = stepper.past(flat, before, t, dt)
+            past = stepper.past(flat, before, last, dt)
         found = stepper._round(weights, past, t, dt, box)
-        ctx.stepper, ctx.t, ctx.dt, ctx.held, ctx.found = stepper, t, dt, box[0].damping, found
+        ctx.stepper, ctx.t, ctx.dt, ctx.last, ctx.held, ctx.found = stepper, t, dt, last, box[0].damping, found
+        ctx.then = copies(stepper.potential.body)
         ctx.save_for_backward(*given)
         return found
 
@@ -205,9 +234,10 @@ class _Round(torch.autograd.Function):
         (cotangent,) = cotangents
         if not torch.isfinite(cotangent).all():
             raise GradientError(f"step at t = {t:.6g} s: the gradient of the weights after it is not finite.")
+        check_unchanged(potential.body, ctx.then)
         weights, flat, before, *parameters = ctx.saved_tensors
         with torch.no_grad():
-            past = stepper.past(flat.detach(), before.detach(), t, dt)
+            past = stepper.past(flat.detach(), before.detach(), ctx.last, dt)
             space = Space.at(potential, weights.detach())
             change, shape, curvature = _again(stepper, space, past, t, dt, held)
             match = stepper.match(shape, dt)
@@ -224,7 +254,7 @@ class _Round(torch.autograd.Function):
             (pulled,) = torch.autograd.grad((aimed * match.seen(reached.q)).sum(), moving, retain_graph=True)
             y = torch.linalg.solve(curvature, pulled + unseen)
             # dE/d(change) . y, of which everything that is given has its share; E's slopes stay in the graph.
-            at = stepper.past(leaves[1], leaves[2], t, dt)
+            at = stepper.past(leaves[1], leaves[2], ctx.last, dt)
             parts = [reached.q] if reached.skin is None else [reached.q, reached.skin]
             slopes = torch.autograd.grad(potential.energy(reached, at, t, dt), parts, create_graph=True)
             _, along = potential.moved(leaves[0], y)
@@ -236,7 +266,7 @@ class _Round(torch.autograd.Function):
         for slope in grads:
             if slope is not None and not torch.isfinite(slope).all():
                 raise GradientError(f"step at t = {t:.6g} s: the gradient of its least energy is not finite.")
-        return (None,) * 4 + tuple(grads)
+        return (None,) * 5 + tuple(grads)
 
 
 def _again(
@@ -249,7 +279,7 @@ def _again(
     weight = stepper.potential.points.weight * stepper.potential.body.volume
     negative = torch.einsum("nij,jnp->nip", root(-stiff), space.strained) * weight.sqrt()[:, None, None]
     negative = negative.flatten(0, 1)
-    exact = positive.T @ positive - negative.T @ negative
+    exact = positive.T @ positive - negative.T @ negative + space.bent(shape, t, dt)
     exact.diagonal().add_(held)
     return change, shape, exact
 

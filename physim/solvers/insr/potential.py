@@ -146,7 +146,7 @@ class Space:
             force = force + rho / dt**2 * (shape.q[..., 0] - past)
         found = torch.einsum("ni,inp->p", weight[:, None] * P, self.strained)
         found = found + torch.einsum("ni,inp->p", weight[:, None] * force, self.shown)
-        for closed, normal, depth in self._touched(shape, t, dt):
+        for closed, normal, depth, _ in self._touched(shape, t, dt):
             load = self.potential.body.firm * self.potential.surface.weight[closed] * depth
             found = found - torch.einsum("ni,inp->p", load[:, None] * normal, self.outside[:, closed])
         return found, stiff
@@ -160,23 +160,39 @@ class Space:
         if not math.isinf(dt):
             inert = (body.material.rho0 / dt**2 * weight).sqrt()
             blocks.append((inert[:, None] * self.shown).flatten(0, 1))
-        for closed, normal, _ in self._touched(shape, t, dt):
+        for closed, normal, _, _ in self._touched(shape, t, dt):
             factor = (body.firm * self.potential.surface.weight[closed]).sqrt()
             blocks.append(torch.einsum("ni,inp->np", normal * factor[:, None], self.outside[:, closed]))
         return torch.cat(blocks)
 
-    def _touched(self, shape: Shape, t: float, dt: float) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """For each obstacle: which points of the surface are in it, its normal there, and how deep they are."""
+    def bent(self, shape: Shape, t: float, dt: float) -> Tensor:
+        """What obstacles that are not plane add to the curvature, (p, p): firm gap d2gap/dx2, negative for a sphere."""
+        found = torch.zeros(len(self.flat), len(self.flat), dtype=self.flat.dtype)
+        for closed, _, depth, curved in self._touched(shape, t, dt):
+            load = self.potential.body.firm * self.potential.surface.weight[closed] * depth
+            here = self.outside[:, closed]
+            turned = torch.einsum("nij,jnp->inp", -load[:, None, None] * curved, here)
+            found += here.flatten(0, 1).T @ turned.flatten(0, 1)
+        return found
+
+    def _touched(self, shape: Shape, t: float, dt: float) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """For each obstacle: which points of the surface are in it, its normal there, how deep they are, d2gap/dx2."""
         if shape.skin is None:
             return []
+        found = []
         with torch.enable_grad():
             at = shape.skin.detach().requires_grad_()
-            gaps = self.potential.body.gaps(at, _end(t, dt))
-            normals = [torch.autograd.grad(g.sum(), at, retain_graph=True)[0] for g in gaps.unbind(dim=1)]
-        found = []
-        for gap, normal in zip(gaps.detach().unbind(dim=1), normals, strict=True):
-            closed = gap < 0
-            found.append((closed, normal[closed], -gap[closed]))
+            for gap in self.potential.body.gaps(at, _end(t, dt)).unbind(dim=1):
+                (normal,) = torch.autograd.grad(gap.sum(), at, create_graph=True)
+                curved = [
+                    torch.zeros_like(at)
+                    if not n.requires_grad
+                    else torch.autograd.grad(n.sum(), at, retain_graph=True)[0]
+                    for n in normal.unbind(dim=1)
+                ]
+                closed = gap.detach() < 0
+                bends = torch.stack(curved, dim=1)
+                found.append((closed, normal.detach()[closed], -gap.detach()[closed], bends[closed]))
         return found
 
 

@@ -121,6 +121,8 @@ class SolverInsr:
         self.count = math.ceil(self.settings.points * field.size / (field.outputs * len(problem.carried)))
         how = self.settings
         along = self.scheme is Scheme.SEMI_LAGRANGIAN
+        if along and periodic:
+            raise InputError("characteristics do not go around: with periodic axes take scheme=Scheme.RUNGE_KUTTA.")
         self._fixed = points if points is not None or along else quadrature(box, self.count, periodic)
         nearest = how.projection or (ALONG if self._fixed is None else STEPS)
         if isinstance(problem, Body):
@@ -186,8 +188,10 @@ class SolverInsr:
             RolloutFailure: the field cannot follow.
             GradientError: in backward, where the search for the field had not converged.
         """
+        if control is not None and control.acceleration is not None:
+            raise InputError("the weight-space solver takes no acceleration from a control; set the model's gravity.")
         points = self.points(state.t)
-        weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt)
+        weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt, state.dt)
         return FieldState(weights, state.weights, state.t + dt, taken.found.rms, dt)
 
     def advance(
@@ -214,8 +218,10 @@ class SolverInsr:
         """
         if not isinstance(self.stepper, BodyStepper):
             raise InputError("only a body has an equilibrium.")
-        weights, taken = self.stepper.step(state.weights, state.before, self.points(state.t), state.t, math.inf)
-        return FieldState(weights, weights, state.t, taken.found.rms)
+        weights, taken = self.stepper.step(
+            state.weights, state.before, self.points(state.t), state.t, math.inf, state.dt
+        )
+        return FieldState(weights, weights, state.t, taken.found.rms, math.inf)
 
     def sample(self, state: FieldState, x: Tensor, wanted: Sequence[Index] | None = None) -> Tensor:
         """Values of the field, or derivatives, at positions [m], (n, dim): (n, outputs, k); differentiable."""

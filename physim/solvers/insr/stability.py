@@ -22,11 +22,15 @@ def limit(tangent: Tangent) -> float:
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(tangent.flat.shape, generator=generator, dtype=torch.float64)
     rate, fastest = tangent.rate(tangent.flat), 0.0
-    small = 1e-6 * float(tangent.flat.norm())
+    small = 1e-6 * (float(tangent.flat.norm()) or 1.0)
     for _ in range(ITERATIONS):
-        direction = direction * (small / float(direction.norm()))
+        length = float(direction.norm())
+        if not (length > 0 and small > 0):
+            return math.inf
+        direction = direction * (small / length)
         done = tangent.solve(tangent.flat, tangent.rate(tangent.flat, direction) - rate)
-        fastest, direction = _size(tangent, done) / _size(tangent, direction), done
+        before = _size(tangent, direction)
+        fastest, direction = _size(tangent, done) / before if before > 0 else 0.0, done
         if not fastest > 0:
             return math.inf
     return REACH / fastest

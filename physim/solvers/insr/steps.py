@@ -25,6 +25,8 @@ NEAR = 1e-6
 """Share of the field itself below which what is missed does not matter, where hardly anything changes."""
 LOST = 0.1
 """Share that may be missed at all."""
+SHARP = 5e-3
+"""Share of a step's change that may be missed for its gradient to be told."""
 DAMPINGS = 3
 """Tries with a hundred times the damping each."""
 SETTLED = 1e-2
@@ -67,14 +69,20 @@ class Stepper:
             RolloutFailure: the field is not finite, or misses what it should follow by more than a tenth of the change.
         """
         best: Taken | None = None
+        unsolved: RolloutFailure | None = None
         tries = 1 if self.scheme is Scheme.SEMI_LAGRANGIAN else DAMPINGS
         for damping in (self.damping * 100.0**k for k in range(tries)):
-            taken = self._once(flat, before, points, dt, damping)
+            try:
+                taken = self._once(flat, before, points, dt, damping)
+            except RolloutFailure as failure:
+                unsolved = failure
+                continue
             if best is None or taken.share < best.share:
                 best = taken
             if best.share < FOLLOWED or best.found.rms < NEAR * best.size:
                 break
-        assert best is not None
+        if best is None:
+            raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=unsolved.detail if unsolved else "")
         if not (best.share < LOST or best.found.rms < NEAR * best.size):
             finite = math.isfinite(best.share)
             told = f"it misses {best.found.rms:.2g}, the step changes {best.moved:.2g}" if finite else "not finite"
@@ -98,7 +106,9 @@ class Stepper:
         """What a step is to reach, and the change of the weights that does so to first order; differentiable."""
         return target(self.scheme, self.field, self.problem, tangent, flat, points, self.box, dt)
 
-    def step(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float) -> tuple[Tensor, Taken]:
+    def step(
+        self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float
+    ) -> tuple[Tensor, Taken]:
         """`take`, differentiable in the weights and the problem's parameters."""
         given = [p for p in _parameters(self.problem) if p.requires_grad]
         if not torch.is_grad_enabled() or not (flat.requires_grad or given):
@@ -120,12 +130,14 @@ class Taken:
         moved: root mean square of what the step changes.
         damping: of the tangent space.
         size: root mean square of what is to be reproduced.
+        held_back: which damping was tried, over the mean of the curvature's diagonal.
     """
 
     found: Found
     moved: float
     damping: float
     size: float = 0.0
+    held_back: float = 0.0
 
     @property
     def share(self) -> float:
@@ -135,6 +147,18 @@ class Taken:
 
 def _parameters(problem: Any) -> Sequence[Tensor]:
     return list(problem.parameters())
+
+
+def copies(module: Any) -> list[Tensor]:
+    """What a problem's parameters are now."""
+    return [p.detach().clone() for p in module.parameters()]
+
+
+def check_unchanged(module: Any, then: Sequence[Tensor]) -> None:
+    """Raise `GradientError` where parameters are not what they were when a step was taken."""
+    now = list(module.parameters())
+    if len(now) != len(then) or not all(map(torch.equal, now, then)):
+        raise GradientError("parameters changed between a step and its backward pass: call backward first.")
 
 
 class _Step(torch.autograd.Function):
@@ -147,6 +171,7 @@ class _Step(torch.autograd.Function):
         taken = stepper.take(given[0].detach(), before, points, t, dt)
         box.append(taken)
         ctx.stepper, ctx.points, ctx.t, ctx.dt, ctx.taken = stepper, points, t, dt, taken
+        ctx.then = copies(stepper.problem)
         ctx.save_for_backward(*given)
         return taken.found.weights
 
@@ -157,6 +182,13 @@ class _Step(torch.autograd.Function):
         points, taken, (cotangent,) = ctx.points, ctx.taken, cotangents
         if not torch.isfinite(cotangent).all():
             raise GradientError(f"step at t = {ctx.t:.6g} s: the gradient of the weights after it is not finite.")
+        check_unchanged(stepper.problem, ctx.then)
+        if taken.share > SHARP and taken.found.rms > NEAR * taken.size:
+            raise GradientError(
+                f"step at t = {ctx.t:.6g} s: the field misses {taken.found.rms:.2g} of what the step changes by "
+                f"{taken.moved:.2g}, and its gradient would be off by several times that share. Use more weights, a "
+                "smaller dt, or more linearisations."
+            )
         after = stepper.tangent(points, taken.found.weights, taken.damping)
         _, pulled = after.back(cotangent)
         flat, *given = ctx.saved_tensors
