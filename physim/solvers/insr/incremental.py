@@ -27,7 +27,7 @@ DAMPINGS = (1e-10, 1e-6, 1e-4, 1e-2)
 the field can follow is taken."""
 ROUNDS = 100
 """Tangent spaces that a search for equilibrium may go through."""
-ITERATIONS, HALVINGS = 60, 40
+ITERATIONS, HALVINGS = 60, 60
 """Newton steps in one of them, and how often one of these is halved."""
 SETTLED = 1e-5
 """Root mean square of what a round changes at which equilibrium is found, over the size of the body."""
