@@ -11,6 +11,7 @@ from torch import Tensor
 from physim.errors import GradientError, InputError
 from physim.sim.rollout import rollout
 from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.insr.adam import Descent
 from physim.solvers.insr.conditions import Linear, Mirrored, Periodic, Walled, wave_box
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
 from physim.solvers.insr.flow import Flow
@@ -134,6 +135,22 @@ def test_a_pulse_is_carried_along() -> None:
     assert missed < 1e-5 and end.t == pytest.approx(0.6)
     assert torch.equal(end.weights, again.weights), "a step is a function of its state"
     assert float((solver.carried(start, x) - pulse(x, end.t)).square().mean().sqrt()) > 0.1, "it has moved"
+
+
+def test_adam_finds_the_same_step_less_well() -> None:
+    box = Box((-2.0,), (2.0,))
+    field = Siren(box, 14, 2, 12.0)
+    at = torch.linspace(-2, 2, 300, dtype=torch.float64)[:, None]
+    missed = {}
+    for name, adam in (("newton", None), ("adam", Descent(rate=1e-4, least=1e-6, patience=30, most=400))):
+        how = Settings(projection=Projection(tolerance=1e-8, linearisations=6, adam=adam))
+        solver = SolverInsr(Transport([0.25]), field, box, settings=how)
+        with torch.no_grad():
+            state = solver.initial_state(pulse)
+            moved = float((pulse(at) - pulse(at, 0.05)).square().mean().sqrt())
+            state = solver.step(state, None, 0.05)
+        missed[name] = float((solver.carried(state, at) - pulse(at, 0.05)).square().mean().sqrt())
+    assert missed["newton"] < 0.1 * missed["adam"] < 0.1 * moved
 
 
 def cells(x: Tensor) -> Tensor:

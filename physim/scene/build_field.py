@@ -14,11 +14,13 @@ from physim.scene.problems import SceneError
 from physim.scene.spec_space import SIDES, BoxPart, FieldPart
 from physim.scene.stream import stream_velocity
 from physim.sim.model import ColliderKind, Contact, Model, Wall, WallKind
+from physim.solvers.insr.adam import Descent
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import Linear, Mirrored, Walled
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
 from physim.solvers.insr.flow import Flow
-from physim.solvers.insr.solver import SolverInsr
+from physim.solvers.insr.project import Projection
+from physim.solvers.insr.solver import Settings, SolverInsr
 
 BODY = {"siren": (24, 3.0), "fourier": (12, 2.0), "gaussians": (80, 1.5)}
 FLOW = {"siren": (28, 5.0), "fourier": (14, 3.0), "gaussians": (180, 1.5)}
@@ -80,6 +82,7 @@ def _flow(scene: Scene, model: Model, body: BodyParticles, material: Material, b
         field,
         box,
         model=model,
+        settings=_settings(scene.spec.field),
         begin=lambda at: stream_velocity(part.stream, box.lower, box.upper, at),
         X=x,
     )
@@ -112,7 +115,7 @@ def _elastic(
         velocity=(lambda at: v.expand(len(at), dim)) if bool(v.any()) else None,
         obstacles=model.colliders,
     )
-    return SolverInsr(problem, field, box, model=model, X=x)
+    return SolverInsr(problem, field, box, settings=_settings(scene.spec.field), model=model, X=x)
 
 
 def _flush(scene: Scene, model: Model, box: Box) -> list[Wall]:
@@ -127,6 +130,12 @@ def _flush(scene: Scene, model: Model, box: Box) -> list[Wall]:
                 f"{wall.position:.6g} m; give it that position, or make it push only (`slip`)",
             )
     return list(model.walls)
+
+
+def _settings(part: FieldPart | None) -> Settings | None:
+    if part is None or part.optimizer == "gauss_newton":
+        return None
+    return Settings(projection=Projection(adam=Descent()))
 
 
 def _field(part: FieldPart | None, box: Box, outputs: int, usual: dict[str, tuple[int, float]], linear: bool) -> Field:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physim.solvers.insr.adam import Descent, descend
 from physim.solvers.insr.maps import Weights, rows
 from physim.solvers.insr.normal import Normal
 
@@ -45,6 +46,10 @@ class Match:
         with torch.no_grad():
             return self.function(Weights(flat)) - self.target
 
+    def differentiable(self, flat: Tensor) -> Tensor:
+        """The loss at weights, (), for a descent."""
+        return (self.weight[:, None] * (self.function(Weights(flat)) - self.target).square()).sum()
+
     def loss(self, missed: Tensor) -> float:
         """Mean square over the points, summed over the values."""
         return float((self.weight[:, None] * missed.square()).sum())
@@ -60,12 +65,14 @@ class Projection:
         repeats: at most so many steps with one matrix.
         damping: at the start of each search, over the mean of the matrix's diagonal. It keeps weights near where they
             begin in directions that hardly matter; without it they drift until the field cannot move any more.
+        adam: descend by Adam instead, as published: thousands of iterations for what one linearisation does.
     """
 
     tolerance: float = 1e-9
     linearisations: int = 2
     repeats: int = 20
     damping: float = 1e-6
+    adam: Descent | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,10 @@ def project(match: Match, start: Tensor, how: Projection, *, first: Normal | Non
         how: see there.
         first: the matrix at weights nearby, used before one is formed.
     """
+    if how.adam is not None:
+        reached = descend(match.differentiable, start, how.adam)
+        rms = math.sqrt(match.loss(match.missed(reached.weights)))
+        return Found(reached.weights, rms, reached.iterations)
     weights, missed = start, match.missed(start)
     loss, damping, count, stuck = match.loss(missed), how.damping, 0, False
     if first is not None:
