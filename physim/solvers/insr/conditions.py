@@ -18,7 +18,28 @@ Powers = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Walled:
+class _Around:
+    """What a field with conditions has of the field within it.
+
+    Attributes:
+        field: what has the weights.
+    """
+
+    field: Field
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.field.size
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it gives."""
+        return self.field.outputs
+
+
+@dataclass(frozen=True)
+class Walled(_Around):
     """A field times a power of the distance from each chosen side of a box, plus a given function.
 
     With power 1 the value at a side is that of `lift`, with power 2 its normal derivative too, whatever the weights.
@@ -31,7 +52,6 @@ class Walled:
         held: which outputs; all unless given.
     """
 
-    field: Field
     box: Box
     powers: Powers
     lift: Callable[[Jet], Jet] | None = None
@@ -44,19 +64,9 @@ class Walled:
             )
 
     @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.field.size
-
-    @property
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.field.dim
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that it gives."""
-        return self.field.outputs
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Weights to begin with."""
@@ -79,7 +89,7 @@ class Walled:
 
 
 @dataclass(frozen=True)
-class Periodic:
+class Periodic(_Around):
     """A field of sine and cosine of some coordinates, which makes it periodic in them, with all derivatives.
 
     Attributes:
@@ -88,7 +98,6 @@ class Periodic:
         axes: which are periodic.
     """
 
-    field: Field
     box: Box
     axes: tuple[int, ...]
 
@@ -97,19 +106,9 @@ class Periodic:
             raise InputError(f"a field of {self.box.dim + len(self.axes)} coordinates is needed, not {self.field.dim}.")
 
     @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.field.size
-
-    @property
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.box.dim
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that it gives."""
-        return self.field.outputs
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Weights to begin with."""
@@ -128,7 +127,7 @@ class Periodic:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(_Around):
     """What small changes of a field's weights do, as a field of its own: linear in its weights, which begin at zero.
 
     Each weight has a function of space of its own, d field / d weight at the weights that the field begins with. What
@@ -139,7 +138,6 @@ class Linear:
         seed: of the weights that it begins with.
     """
 
-    field: Field
     seed: int = 0
 
     @cached_property
@@ -148,19 +146,9 @@ class Linear:
         return self.field.start(torch.Generator().manual_seed(self.seed))
 
     @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.field.size
-
-    @property
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.field.dim
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that it gives."""
-        return self.field.outputs
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Zeros."""
@@ -180,7 +168,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Mirrored:
+class Mirrored(_Around):
     """prod sin(a_i) N(..., cos a_i, ...), a_i = pi/2 (s_i + 1) with s from -1 to 1: odd about both sides of an axis.
 
     The value and all even derivatives across are zero there, whatever the weights: walls that are slippery and free of
@@ -193,24 +181,13 @@ class Mirrored:
         axes: which are mirrored; all unless given.
     """
 
-    field: Field
     box: Box
     axes: tuple[int, ...] | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.field.size
 
     @property
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.box.dim
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that it gives."""
-        return self.field.outputs
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Weights to begin with."""
