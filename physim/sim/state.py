@@ -94,7 +94,8 @@ class FieldState:
         before: those one step earlier, (p,); the same at the start. Where the next step begins to look, and for
             bodies the velocity.
         t: time [s].
-        missed: root mean square by which the last step, or the start, missed its target, in units of the field.
+        missed: root mean square by which the last step missed its target where it was compared: of the field, for a
+            body of its scaled strain; by which the start missed elsewhere.
         dt: the last step [s]; 0 at the start.
     """
 

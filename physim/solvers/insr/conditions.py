@@ -37,6 +37,10 @@ class _Around:
         """Numbers that it gives."""
         return self.field.outputs
 
+    def start(self, generator: torch.Generator) -> Tensor:
+        """Weights to begin with."""
+        return self.field.start(generator)
+
 
 @dataclass(frozen=True)
 class Walled(_Around):
@@ -67,10 +71,6 @@ class Walled(_Around):
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.field.dim
-
-    def start(self, generator: torch.Generator) -> Tensor:
-        """Weights to begin with."""
-        return self.field.start(generator)
 
     def __call__(self, weights: Weights, x: Jet) -> Jet:
         """Factor times field, plus lift."""
@@ -110,10 +110,6 @@ class Periodic(_Around):
         """Coordinates that it takes."""
         return self.box.dim
 
-    def start(self, generator: torch.Generator) -> Tensor:
-        """Weights to begin with."""
-        return self.field.start(generator)
-
     def __call__(self, weights: Weights, x: Jet) -> Jet:
         """The field of the waves."""
         near, features = self.box.centred(x), []
@@ -127,7 +123,7 @@ class Periodic(_Around):
 
 
 @dataclass(frozen=True)
-class Linear(_Around):
+class Linear:
     """What small changes of a field's weights do, as a field of its own: linear in its weights, which begin at zero.
 
     Each weight has a function of space of its own, d field / d weight at the weights that the field begins with. What
@@ -138,6 +134,7 @@ class Linear(_Around):
         seed: of the weights that it begins with.
     """
 
+    field: Field
     seed: int = 0
 
     @cached_property
@@ -146,9 +143,19 @@ class Linear(_Around):
         return self.field.start(torch.Generator().manual_seed(self.seed))
 
     @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.field.size
+
+    @property
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.field.dim
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that it gives."""
+        return self.field.outputs
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Zeros."""
@@ -188,10 +195,6 @@ class Mirrored(_Around):
     def dim(self) -> int:
         """Coordinates that it takes."""
         return self.box.dim
-
-    def start(self, generator: torch.Generator) -> Tensor:
-        """Weights to begin with."""
-        return self.field.start(generator)
 
     def __call__(self, weights: Weights, x: Jet) -> Jet:
         """Sines times the field of the cosines."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -221,6 +220,3 @@ class Gaussians:
         away = weights.scale(repeated)
         total = (away * away).each(lambda a: a.reshape(a.shape[0], self.count, self.dim).sum(dim=2))
         return weights.affine((total * -0.5).exp(), self.outputs)
-
-
-FIELDS: Sequence[type] = (Siren, Fourier, Gaussians)

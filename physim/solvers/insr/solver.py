@@ -49,7 +49,7 @@ class Settings:
         start: and at the start.
         resolved: share of the initial condition's root mean square that a field may miss.
         tangent: damping of changes in the tangent space, over the mean of the diagonal of J^T W J.
-        seed: of the points that move from step to step, and of those that a step is judged at.
+        seed: of the points that move from step to step, and of those that the start is judged at.
     """
 
     points: float = ROWS

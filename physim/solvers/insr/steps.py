@@ -52,6 +52,11 @@ class Stepper:
     damping: float
     latest: Tangent | None = dataclasses.field(default=None, repr=False)
 
+    @property
+    def in_tangent(self) -> bool:
+        """Whether steps are taken in the tangent space, or along characteristics."""
+        return self.scheme is not Scheme.SEMI_LAGRANGIAN
+
     def tangent(self, points: Points, flat: Tensor, damping: float) -> Tangent:
         """The tangent space at weights; the last one is kept."""
         last = self.latest
@@ -70,7 +75,7 @@ class Stepper:
         """
         best: Taken | None = None
         unsolved: RolloutFailure | None = None
-        tries = 1 if self.scheme is Scheme.SEMI_LAGRANGIAN else DAMPINGS
+        tries = DAMPINGS if self.in_tangent else 1
         for damping in (self.damping * 100.0**k for k in range(tries)):
             try:
                 taken = self._once(flat, before, points, dt, damping)
@@ -90,7 +95,7 @@ class Stepper:
         return best
 
     def _once(self, flat: Tensor, before: Tensor, points: Points, dt: float, damping: float) -> Taken:
-        tangent = self.tangent(points, flat, damping) if self.scheme is not Scheme.SEMI_LAGRANGIAN else None
+        tangent = self.tangent(points, flat, damping) if self.in_tangent else None
         wanted, change = self.aim(tangent, flat, points, dt)
         match = Match(lambda w: carried(self.field, self.problem, w, points.x), wanted, points.weight)
         now = match.missed(flat)
@@ -110,7 +115,7 @@ class Stepper:
         self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float
     ) -> tuple[Tensor, Taken]:
         """`take`, differentiable in the weights and the problem's parameters."""
-        given = [p for p in _parameters(self.problem) if p.requires_grad]
+        given = [p for p in self.problem.parameters() if p.requires_grad]
         if not torch.is_grad_enabled() or not (flat.requires_grad or given):
             with torch.no_grad():
                 taken = self.take(flat, before, points, t, dt)
@@ -143,10 +148,6 @@ class Taken:
     def share(self) -> float:
         """What is missed over what changes."""
         return self.found.rms / self.moved if self.moved > 0 else (0.0 if self.found.rms == 0 else math.inf)
-
-
-def _parameters(problem: Any) -> Sequence[Tensor]:
-    return list(problem.parameters())
 
 
 def copies(module: Any) -> list[Tensor]:
@@ -192,7 +193,7 @@ class _Step(torch.autograd.Function):
         after = stepper.tangent(points, taken.found.weights, taken.damping)
         _, pulled = after.back(cotangent)
         flat, *given = ctx.saved_tensors
-        before = stepper.tangent(points, flat.detach(), taken.damping) if _in_tangent(stepper) else None
+        before = stepper.tangent(points, flat.detach(), taken.damping) if stepper.in_tangent else None
         with torch.enable_grad():
             leaf = flat.detach().requires_grad_()
             wanted, _ = stepper.aim(before, leaf, points, ctx.dt)
@@ -204,10 +205,6 @@ class _Step(torch.autograd.Function):
             if slope is not None and not torch.isfinite(slope).all():
                 raise GradientError(f"step at t = {ctx.t:.6g} s: the gradient of its target is not finite.")
         return (None,) * 6 + slopes
-
-
-def _in_tangent(stepper: Stepper) -> bool:
-    return stepper.scheme is not Scheme.SEMI_LAGRANGIAN
 
 
 def _check_settled(after: Tangent, wanted: Tensor, taken: Taken, t: float) -> None:
