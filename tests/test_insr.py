@@ -10,11 +10,13 @@ from torch import Tensor
 
 from physim.errors import GradientError, InputError
 from physim.sim.rollout import rollout
+from physim.sim.state import FieldState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.adam import Descent
 from physim.solvers.insr.conditions import Linear, Mirrored, Periodic, Walled, wave_box
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
 from physim.solvers.insr.flow import Flow
+from physim.solvers.insr.halving import divided
 from physim.solvers.insr.jets import coordinates
 from physim.solvers.insr.maps import Weights, rows
 from physim.solvers.insr.normal import Damped
@@ -243,6 +245,51 @@ def test_a_step_that_is_too_long_is_told() -> None:
         with pytest.raises(RolloutFailure) as caught:
             rollout(solver, state, dt=60.0 * solver.stable_dt(state), steps=10)
     assert caught.value.status is Status.MISSED and "smaller dt" in str(caught.value)
+
+
+def test_steps_are_halved_where_they_do_not_hold() -> None:
+    tried: list[float] = []
+
+    def once(state: FieldState, dt: float) -> FieldState:
+        tried.append(dt)
+        if dt > 0.5:
+            raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=state.t)
+        return state.replace(t=state.t + dt, dt=dt, defect=dt**2)
+
+    nothing = torch.zeros(1)
+    begin = FieldState(nothing, nothing)
+    end = divided(once, begin, 1.0, tolerance=0.02, halvings=5)
+    assert end.t == pytest.approx(1.0) and end.dt == 0.125 and tried[:4] == [1.0, 0.5, 0.25, 0.125]
+    tried.clear()
+    assert divided(once, end, 1.0, tolerance=0.02, halvings=5).t == pytest.approx(2.0)
+    assert max(tried) == 0.125, "what did not hold in the last step is not tried again"
+    with pytest.raises(RolloutFailure, match=r"0\.25 s leaves 0\.062 of .* 0\.02 is allowed.*1 s were asked for"):
+        divided(once, begin, 1.0, tolerance=0.02, halvings=2)
+    with pytest.raises(RolloutFailure, match=r"leaves 0\.2 .* 0\.02 is allowed.*half the step does not help"):
+        divided(lambda s, dt: s.replace(t=s.t + dt, dt=dt, defect=0.2), begin, 1.0, tolerance=0.02, halvings=5)
+
+
+def test_defects_drive_steps() -> None:
+    """Of a flow that moves; against steps that are far shorter."""
+
+    def swirl(x: Tensor) -> Tensor:
+        """Speeds of about a half."""
+        a, b = 0.5 * math.pi * (x + 1).T
+        along = b.cos() * (a.sin() + 0.5 * (2 * a).sin())
+        up = -b.sin() * (a.cos() + (2 * a).cos())
+        return 0.5 * torch.stack([along, up], dim=1)
+
+    off, x = {}, scattered(SQUARE, 300, torch.Generator().manual_seed(3)).x
+    with torch.no_grad():
+        for name, tolerance, steps in (("short", 1.0, 16), ("one", 1.0, 2), ("judged", 1e-3, 2)):
+            field = Walled(Siren(SQUARE, 14, 2, 4.0), SQUARE, ((1, 1), (1, 1)))
+            solver = SolverInsr(Flow(), field, SQUARE, settings=Settings(defect=tolerance))
+            state = rollout(solver, solver.initial_state(swirl), dt=0.8 / steps, steps=steps).final
+            off[name] = solver.carried(state, x)
+            assert state.defect < tolerance and state.t == pytest.approx(0.8)
+            assert (state.dt < 0.8 / steps) == (name == "judged")
+    one, judged = (float((off[k] - off["short"]).square().mean().sqrt()) for k in ("one", "judged"))
+    assert judged < 0.6 * one
 
 
 def test_a_gradient_of_a_search_that_has_not_ended_is_refused() -> None:

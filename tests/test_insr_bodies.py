@@ -15,10 +15,11 @@ from physim.scene.build import build
 from physim.scene.loader import load_scene
 from physim.sim.model import Collider, ColliderKind
 from physim.sim.rollout import rollout
+from physim.sim.trajectory import RolloutFailure
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import Linear, Walled
 from physim.solvers.insr.fields import Box, Siren
-from physim.solvers.insr.solver import SolverInsr
+from physim.solvers.insr.solver import Settings, SolverInsr
 
 BLOCK = Box((0.0, 0.0), (0.2, 0.05))
 TIP = torch.tensor([[0.2, 0.025]], dtype=torch.float64)
@@ -132,6 +133,24 @@ def test_speed_survives_another_step_size() -> None:
         for dt in (0.01, 0.005):
             state = solver.step(state, None, dt)
     assert torch.allclose(solver.particles(state).v[:, :2], start.expand(len(solver.points(0.0).x), 2), atol=1e-6)
+
+
+def test_a_ball_is_not_leapt_over() -> None:
+    """A block on its way to a ball, whose next step would end behind it."""
+    box = Box((0.0, 0.0), (0.1, 0.1))
+    ball = Collider(ColliderKind.SPHERE, position=(0.3, 0.05, 0.0), size=(0.05,) * 3, name="ball")
+    fast = torch.tensor([10.0, 0.0], dtype=torch.float64)
+    problem = Body(gel(), box, velocity=lambda x: fast.expand(len(x), 2), obstacles=[ball])
+    field = Linear(Siren(box, 12, 2, 3.0, 2))
+    middle = torch.tensor([[0.05, 0.05]], dtype=torch.float64)
+    with torch.no_grad():
+        whole = SolverInsr(problem, field, box, settings=Settings(halvings=0))
+        with pytest.raises(RolloutFailure, match="goes through 'ball' in one step"):
+            whole.step(whole.initial_state(), None, 0.05)
+        solver = SolverInsr(problem, field, box)
+        state = solver.step(solver.initial_state(), None, 0.05)
+    assert state.dt < 0.05
+    assert float(solver.carried(state, middle)[0, 0]) < 0.25, "it has met the ball"
 
 
 def test_parameters_must_stay_until_backward() -> None:

@@ -97,6 +97,8 @@ class FieldState:
         missed: root mean square by which the last step missed its target where it was compared: of the field, for a
             body of its scaled strain; by which the start missed elsewhere.
         dt: the last step [s]; 0 at the start.
+        defect: what the last step left of its equation at points other than those compared, over the equation's terms;
+            of a body's energy, over its parts.
     """
 
     weights: Tensor
@@ -104,6 +106,7 @@ class FieldState:
     t: float = 0.0
     missed: float = 0.0
     dt: float = 0.0
+    defect: float = 0.0
 
     def replace(self, **changes: Tensor | float) -> FieldState:
         """A copy with some fields exchanged."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from physim.errors import InputError
 from physim.laws import Material, ViscousLaw, get_law
+from physim.solvers.insr.defect import Balance
 from physim.solvers.insr.jets import Index, terms
 
 
@@ -64,6 +65,22 @@ class Flow(nn.Module):
             return -pushed
         spread = torch.stack([d[2, 1] + d[0, 3], -(d[3, 0] + d[1, 2])], dim=1)
         return self.kinematic * spread - pushed
+
+    @property
+    def local(self) -> Sequence[Index]:
+        """Derivatives that `balance` reads: one order more."""
+        return terms(2, 4 if self.viscous else 3).indices[1:]
+
+    def balance(self, q: Tensor) -> Balance:
+        """The equation of the vorticity [1/s], which knows no pressure: w_t = -u . grad w + nu lap w."""
+        d = {index: q[:, 0, k] for k, index in enumerate(self.local)}
+        u, v = d[0, 1], -d[1, 0]
+        along, up = -(d[3, 0] + d[1, 2]), -(d[2, 1] + d[0, 3])
+        rate, size = -(u * along + v * up), torch.hypot(u, v) * torch.hypot(along, up)
+        if self.viscous:
+            bent = torch.stack([d[4, 0], 2.0 * d[2, 2], d[0, 4]])
+            rate, size = rate - self.kinematic * bent.sum(dim=0), size + self.kinematic * bent.abs().sum(dim=0)
+        return Balance(vorticity(q, self.local)[:, None], rate[:, None], size)
 
 
 def vorticity(q: Tensor, wanted: Sequence[Index]) -> Tensor:

@@ -16,7 +16,7 @@ from physim.solvers.insr.body import Body
 from physim.solvers.insr.fields import Field
 from physim.solvers.insr.maps import Weights, rows
 from physim.solvers.insr.normal import Damped, Normal
-from physim.solvers.insr.points import Points, surface
+from physim.solvers.insr.points import Points, quadrature, surface
 from physim.solvers.insr.potential import Potential, Shape, Space, root
 from physim.solvers.insr.project import Found, Match, Projection, project
 from physim.solvers.insr.steps import FOLLOWED, LOST, Taken, check_unchanged, copies
@@ -35,6 +35,10 @@ STILL = 1e-12
 """The same for a Newton step within a round."""
 UNBALANCED = 1e-6
 """Share of the first imbalance of forces that may be left where no step makes the energy less."""
+PASSED = 0.1
+"""Share of a sphere's radius that a point may be deeper in it on its way than at both ends of a step."""
+NOTHING = 1e-14
+"""Energy per volume, over the stiffest modulus, that does not count."""
 EXACT = 1e-10
 """Damping of adjoints, over the mean of the diagonal."""
 
@@ -51,10 +55,12 @@ class BodyStepper:
     Attributes:
         potential: of the body.
         projection: how hard the nearest field is looked for.
+        judge: the potential at other points, where steps are judged.
     """
 
     potential: Potential
     projection: Projection
+    judge: Potential
 
     @staticmethod
     def of(body: Body, field: Field, points: Points, projection: Projection) -> BodyStepper:
@@ -66,7 +72,10 @@ class BodyStepper:
                     f"'{obstacle.name}' has a radius of {obstacle.size[0]:.3g} m, and contact is looked for at points "
                     f"{spacing:.3g} m apart: give the field more weights, or take solver: mpm."
                 )
-        return BodyStepper(Potential(body, field, points, surface(body.box, spacing)), projection)
+        others = quadrature(body.box, math.ceil(1.5 * len(points.x)))
+        closer = surface(body.box, spacing / 1.5)
+        own = Potential(body, field, points, surface(body.box, spacing))
+        return BodyStepper(own, projection, Potential(body, field, others, closer))
 
     def check_start(self, flat: Tensor, t: float) -> None:
         """Raise where the body is inside an obstacle at the start."""
@@ -81,16 +90,6 @@ class BodyStepper:
                     f"the body begins {-float(gap):.3g} m inside '{obstacle.name}', deepest at ({at}) m: move one of "
                     "them apart."
                 )
-
-    def past(self, flat: Tensor, before: Tensor, last: float, dt: float) -> Tensor:
-        """Where the body would go without forces [m], (n, dim); `last` [s] is the step before, 0 at the start."""
-        x, first = self.potential.points.x, self.potential.body.velocity
-        now = self.potential.displacement(Weights(flat), x)
-        if math.isinf(dt):
-            return now
-        if last == 0.0:
-            return now + dt * first(x) if first is not None else now
-        return now + dt / last * (now - self.potential.displacement(Weights(before), x))
 
     def step(
         self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float
@@ -117,15 +116,59 @@ class BodyStepper:
                 assert isinstance(applied, Tensor)
                 weights = applied
             else:
-                weights = self._round(weights, self.past(flat, before, last, dt), t, dt, box)
+                weights = self._round(weights, self.potential.past(flat, before, last, dt), t, dt, box)
             here = self._displacement(weights)
             changed, moved = self.potential.rms(here - now), self.potential.rms(here - first)
             still = SETTLED * size if math.isinf(dt) else FOLLOWED * moved
             free = box[0].held_back == DAMPINGS[0] and not math.isinf(dt)
             if free or changed <= still:
-                return weights, Taken(Found(weights.detach(), box[0].found.rms, 1), moved, box[0].damping)
+                with torch.no_grad():
+                    defect = self._judged(flat.detach(), before.detach(), weights.detach(), t, dt, last, moved)
+                return weights, Taken(
+                    Found(weights.detach(), box[0].found.rms, 1), moved, box[0].damping, defect=defect
+                )
         told = f"after {ROUNDS} rounds displacements still change by {changed:.2g} m"
         raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
+
+    def _judged(
+        self, flat: Tensor, before: Tensor, weights: Tensor, t: float, dt: float, last: float, moved: float
+    ) -> float:
+        """How much of its energy a body hides between the points, over the parts of that energy and that of motion.
+
+        Raises:
+            RolloutFailure: a sphere is passed through in one step, or the body is inverted between the points.
+        """
+        self._check_passed(flat, weights, t, dt)
+        here, there = (
+            p.parts(p.shape(weights), p.past(flat, before, last, dt), t, dt) for p in (self.potential, self.judge)
+        )
+        if not here or not there:
+            raise RolloutFailure(Status.INVERTED, substep=0, particle=-1, t=t, detail="between the points compared")
+        body = self.potential.body
+        least = NOTHING * body.stiffest + 0.5 * body.material.rho0 * (moved / dt) ** 2
+        whole = sum(abs(float(part)) for part in there) + body.volume * least
+        return abs(float(sum(here) - sum(there))) / whole
+
+    def _check_passed(self, flat: Tensor, weights: Tensor, t: float, dt: float) -> None:
+        """Raise where a point of the surface goes through a sphere: on its way far deeper than at both ends."""
+        body = self.judge.body
+        spheres = [o for o in body.obstacles if o.kind is ColliderKind.SPHERE]
+        if not spheres or math.isinf(dt):
+            return
+        ends = [self.judge.skin(Weights(w)) for w in (flat, weights)]
+        for ball in spheres:
+            at = [torch.as_tensor(ball.motion(time)[0][: body.dim], dtype=flat.dtype) for time in (t, t + dt)]
+            begin, end = (x - centre for x, centre in zip(ends, at, strict=True))
+            way = end - begin
+            along = (-(begin * way).sum(dim=1) / way.square().sum(dim=1).clamp(min=1e-300)).clamp(0.0, 1.0)
+            nearest, least = (
+                (begin + along[:, None] * way).norm(dim=1),
+                torch.minimum(begin.norm(dim=1), end.norm(dim=1)),
+            )
+            deeper = torch.minimum(least, torch.tensor(ball.size[0])) - nearest
+            if float(deeper.max()) > PASSED * ball.size[0]:
+                told = f"a point goes through '{ball.name}' in one step, {float(deeper.max()):.2g} m deep"
+                raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
 
     def _displacement(self, flat: Tensor) -> Tensor:
         with torch.no_grad():
@@ -219,7 +262,7 @@ class _Round(torch.autograd.Function):
     def forward(ctx: Any, stepper: BodyStepper, box: list, t: float, dt: float, last: float, *given: Tensor) -> Tensor:
         weights, flat, before = (g.detach() for g in given[:3])
         with torch.no_grad():
-            past = stepper.past(flat, before, last, dt)
+            past = stepper.potential.past(flat, before, last, dt)
         found = stepper._round(weights, past, t, dt, box)
         ctx.stepper, ctx.t, ctx.dt, ctx.last, ctx.held, ctx.found = stepper, t, dt, last, box[0].damping, found
         ctx.then = copies(stepper.potential.body)
@@ -237,7 +280,7 @@ class _Round(torch.autograd.Function):
         check_unchanged(potential.body, ctx.then)
         weights, flat, before, *parameters = ctx.saved_tensors
         with torch.no_grad():
-            past = stepper.past(flat.detach(), before.detach(), ctx.last, dt)
+            past = potential.past(flat.detach(), before.detach(), ctx.last, dt)
             space = Space.at(potential, weights.detach())
             change, shape, curvature = _again(stepper, space, past, t, dt, held)
             match = stepper.match(shape, dt)
@@ -254,7 +297,7 @@ class _Round(torch.autograd.Function):
             (pulled,) = torch.autograd.grad((aimed * match.seen(reached.q)).sum(), moving, retain_graph=True)
             y = torch.linalg.solve(curvature, pulled + unseen)
             # dE/d(change) . y, of which everything that is given has its share; E's slopes stay in the graph.
-            at = stepper.past(leaves[1], leaves[2], ctx.last, dt)
+            at = potential.past(leaves[1], leaves[2], ctx.last, dt)
             parts = [reached.q] if reached.skin is None else [reached.q, reached.skin]
             slopes = torch.autograd.grad(potential.energy(reached, at, t, dt), parts, create_graph=True)
             _, along = potential.moved(leaves[0], y)

@@ -73,18 +73,33 @@ class Potential:
             past: where the body would go without forces [m], (n, dim).
             t, dt: [s]; an infinite step leaves inertia out.
         """
+        parts = self.parts(shape, past, t, dt)
+        return torch.stack(parts).sum() if parts else torch.tensor(math.inf, dtype=shape.q.dtype)
+
+    def parts(self, shape: Shape, past: Tensor, t: float, dt: float) -> list[Tensor]:
+        """What `energy` adds up: strain, gravity, inertia, contact; nothing where a point is inverted."""
         body = self.body
         F, u = body.deformation(shape.q), shape.q[..., 0]
         if not bool((torch.linalg.det(F.detach()) > 0).all()):
-            return torch.tensor(math.inf, dtype=F.dtype)
-        density = body.material.energy(F) - body.material.rho0 * (u * body.gravity).sum(dim=1)
+            return []
+        densities = [body.material.energy(F), -body.material.rho0 * (u * body.gravity).sum(dim=1)]
         if not math.isinf(dt):
-            density = density + 0.5 * body.material.rho0 / dt**2 * (u - past).square().sum(dim=1)
-        total = body.volume * (self.points.weight * density).sum()
+            densities.append(0.5 * body.material.rho0 / dt**2 * (u - past).square().sum(dim=1))
+        found = [body.volume * (self.points.weight * density).sum() for density in densities]
         if shape.skin is not None:
             inside = (-body.gaps(shape.skin, _end(t, dt))).clamp(min=0.0)
-            total = total + 0.5 * body.firm * (self.surface.weight[:, None] * inside.square()).sum()
-        return total
+            found.append(0.5 * body.firm * (self.surface.weight[:, None] * inside.square()).sum())
+        return found
+
+    def past(self, flat: Tensor, before: Tensor, last: float, dt: float) -> Tensor:
+        """Where the body would go without forces [m], (n, dim); `last` [s] is the step before, 0 at the start."""
+        x, first = self.points.x, self.body.velocity
+        now = self.displacement(Weights(flat), x)
+        if math.isinf(dt):
+            return now
+        if last == 0.0:
+            return now + dt * first(x) if first is not None else now
+        return now + dt / last * (now - self.displacement(Weights(before), x))
 
     def rms(self, values: Tensor) -> float:
         """Root mean square of vectors at the points."""

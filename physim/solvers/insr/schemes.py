@@ -25,6 +25,10 @@ class Scheme(Enum):
     BACKWARD_EULER = "backward_euler"
 
 
+LATE = {Scheme.IMPLICIT_MIDPOINT: 0.5, Scheme.BACKWARD_EULER: 1.0}
+"""Where in a step an implicit scheme takes the rate, 1 at its end."""
+
+
 def change(scheme: Scheme, tangent: Tangent, flat: Tensor, dt: float) -> Tensor:
     """The change of the weights over `dt` [s], as if the field depended on them linearly, (p,); differentiable.
 
@@ -36,7 +40,7 @@ def change(scheme: Scheme, tangent: Tangent, flat: Tensor, dt: float) -> Tensor:
         k3 = tangent.solve(flat, tangent.rate(flat, 0.5 * dt * k2))
         k4 = tangent.solve(flat, tangent.rate(flat, dt * k3))
         return dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
-    share = {Scheme.IMPLICIT_MIDPOINT: 0.5, Scheme.BACKWARD_EULER: 1.0}.get(scheme)
+    share = LATE.get(scheme)
     if share is None:
         raise InputError(f"scheme {scheme.value} is not one of the tangent space.")
     return implicit(tangent, flat, dt, share)

@@ -17,6 +17,7 @@ from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.flow import Flow
+from physim.solvers.insr.halving import divided
 from physim.solvers.insr.incremental import BodyStepper
 from physim.solvers.insr.jets import Index
 from physim.solvers.insr.maps import Weights
@@ -49,7 +50,9 @@ class Settings:
         start: and at the start.
         resolved: share of the initial condition's root mean square that a field may miss.
         tangent: damping of changes in the tangent space, over the mean of the diagonal of J^T W J.
-        seed: of the points that move from step to step, and of those that the start is judged at.
+        seed: of the points that move from step to step, and of those that start and steps are judged at.
+        defect: what a step may leave of its equation at points other than those compared, over the equation's terms.
+        halvings: how often a step that leaves more, or fails, is halved.
     """
 
     points: float = ROWS
@@ -58,6 +61,8 @@ class Settings:
     resolved: float = 0.01
     tangent: float = 1e-9
     seed: int = 0
+    defect: float = 0.3
+    halvings: int = 5
 
 
 class FieldModel(nn.Module):
@@ -125,13 +130,13 @@ class SolverInsr:
             raise InputError("characteristics do not go around: with periodic axes take scheme=Scheme.RUNGE_KUTTA.")
         self._fixed = points if points is not None or along else quadrature(box, self.count, periodic)
         nearest = how.projection or (ALONG if self._fixed is None else STEPS)
+        self._checks = scattered(box, max(64, self.count // 3), torch.Generator().manual_seed(how.seed + 1))
         if isinstance(problem, Body):
             self.stepper = BodyStepper.of(problem, field, self.points(0.0), nearest)
         else:
-            self.stepper = Stepper(problem, field, box, self.scheme, nearest, how.tangent)
+            self.stepper = Stepper(problem, field, box, self.scheme, nearest, how.tangent, self._checks)
         rest = self.points(0.0).x
         self._X = X.double() if X is not None else nn.functional.pad(rest, (0, 3 - box.dim))
-        self._checks = scattered(box, max(64, self.count // 3), torch.Generator().manual_seed(how.seed + 1))
 
     def initial_state(self, wanted: Callable[[Tensor], Tensor] | None = None) -> FieldState:
         """The field nearest to what is wanted at t = 0.
@@ -182,17 +187,22 @@ class SolverInsr:
         return scattered(self.box, self.count, torch.Generator().manual_seed(seed))
 
     def step(self, state: FieldState, control: Control | None, dt: float) -> FieldState:
-        """One step of `dt` [s]; differentiable in the weights and the problem's parameters, with memory for two states.
+        """One step of `dt` [s], or several shorter ones where one is not enough; differentiable.
+
+        Gradients are by the weights and the problem's parameters, with memory for two states for each step.
 
         Raises:
-            RolloutFailure: the field cannot follow.
+            RolloutFailure: the field cannot follow, however short the steps, or misses `Settings.defect`.
             GradientError: in backward, where the search for the field had not converged.
         """
         if control is not None and control.acceleration is not None:
             raise InputError("the weight-space solver takes no acceleration from a control; set the model's gravity.")
+        return divided(self._once, state, dt, self.settings.defect, self.settings.halvings)
+
+    def _once(self, state: FieldState, dt: float) -> FieldState:
         points = self.points(state.t)
         weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt, state.dt)
-        return FieldState(weights, state.weights, state.t + dt, taken.found.rms, dt)
+        return FieldState(weights, state.weights, state.t + dt, taken.found.rms, dt, taken.defect)
 
     def advance(
         self, state: FieldState, control: Control | None, dt: float, substeps: int, *, keep: bool = False

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from physim.errors import GradientError
 from physim.sim.trajectory import RolloutFailure, Status
+from physim.solvers.insr.defect import Balanced, balance, residual, share
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.points import Points
 from physim.solvers.insr.project import Found, Match, Projection, project
-from physim.solvers.insr.schemes import Scheme, target
+from physim.solvers.insr.schemes import LATE, Scheme, target
 from physim.solvers.insr.tangent import Equation, Tangent, carried
 
 FOLLOWED = 1e-3
@@ -41,6 +42,7 @@ class Stepper:
         problem, field, box, scheme: see `SolverInsr`.
         projection: how hard the nearest field is looked for.
         damping: of changes in the tangent space.
+        checks: points at which steps are judged; others than those compared.
         latest: the tangent space used last; a backward pass needs each twice.
     """
 
@@ -50,6 +52,7 @@ class Stepper:
     scheme: Scheme
     projection: Projection
     damping: float
+    checks: Points
     latest: Tangent | None = dataclasses.field(default=None, repr=False)
 
     @property
@@ -92,7 +95,24 @@ class Stepper:
             finite = math.isfinite(best.share)
             told = f"it misses {best.found.rms:.2g}, the step changes {best.moved:.2g}" if finite else "not finite"
             raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
-        return best
+        return dataclasses.replace(best, defect=self.defect(flat, best, dt))
+
+    def defect(self, flat: Tensor, taken: Taken, dt: float) -> float:
+        """What a step left of its equation at other points, over the equation's terms.
+
+        Along characteristics, which a step may follow far, it is what the step missed there over what it changes.
+        """
+        checks, after = self.checks, taken.found.weights
+        if not self.in_tangent:
+            wanted, _ = self.aim(None, flat, checks, dt)
+            match = Match(lambda w: carried(self.field, self.problem, w, checks.x), wanted, checks.weight)
+            missed, moved = (math.sqrt(match.loss(match.missed(w))) for w in (after, flat))
+            # Where next to nothing changes any more, noise is no sign of anything.
+            return missed / moved if missed > 10.0 * self.projection.tolerance else 0.0
+        if not isinstance(self.problem, Balanced):
+            return 0.0
+        begin, end = (balance(self.problem, self.field, w, checks.x) for w in (flat, after))
+        return share(residual(begin, end, dt, LATE.get(self.scheme, 0.5)), begin, end, checks)
 
     def _once(self, flat: Tensor, before: Tensor, points: Points, dt: float, damping: float) -> Taken:
         tangent = self.tangent(points, flat, damping) if self.in_tangent else None
@@ -136,6 +156,7 @@ class Taken:
         damping: of the tangent space.
         size: root mean square of what is to be reproduced.
         held_back: which damping was tried, over the mean of the curvature's diagonal.
+        defect: what was left of the equation at other points, see `FieldState`.
     """
 
     found: Found
@@ -143,6 +164,7 @@ class Taken:
     damping: float
     size: float = 0.0
     held_back: float = 0.0
+    defect: float = 0.0
 
     @property
     def share(self) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from physim.solvers.insr.defect import Balance
 from physim.solvers.insr.jets import Index
 
 
@@ -36,6 +37,16 @@ class Transport(nn.Module):
     def rate(self, q: Tensor) -> Tensor:
         """-a . grad u, (n, 1), from derivatives as in `wanted`, (n, 1, 1 + dim)."""
         return -(q[:, 0, 1:] * self.velocity).sum(dim=1, keepdim=True)
+
+    @property
+    def local(self) -> Sequence[Index]:
+        """Derivatives that `balance` reads."""
+        return self.wanted
+
+    def balance(self, q: Tensor) -> Balance:
+        """u_t = -a . grad u."""
+        size = q[:, 0, 1:].square().sum(dim=1).sqrt() * self.velocity.square().sum().sqrt()
+        return Balance(q[:, :, 0], self.rate(q), size)
 
     def foot(self, x: Tensor, dt: float) -> Tensor:
         """Where what is at `x` [m], (n, dim), was `dt` [s] before."""
