@@ -171,6 +171,7 @@ def render(
     *,
     out: Path | None = None,
     png: Annotated[bool, Parameter(negative="")] = False,
+    maps: Annotated[bool, Parameter(negative="")] = False,
     color: str = "speed",
     fps: float = 30.0,
     playback: float | None = None,
@@ -181,13 +182,18 @@ def render(
         folder: A folder that `physim run` made.
         out: File to write; in the result folder unless given.
         png: A picture instead of a film.
+        maps: Maps of a field of `solver: insr`, with what is left of its equation at each point.
         color: What colours the particles: speed, J (volume ratio) or body.
         fps: Pictures per second of the film.
         playback: Simulated seconds per second of film; every saved frame once unless given.
     """
     from physim.view.run_folder import film_of, picture_of
 
-    if png or (out is not None and out.suffix == ".png"):
+    if maps:
+        from physim.view.field_maps import maps_of
+
+        say(f"wrote {maps_of(folder, out)}")
+    elif png or (out is not None and out.suffix == ".png"):
         say(f"wrote {picture_of(folder, out, color=color)}")
     else:
         say(f"wrote {film_of(folder, out, color=color, fps=fps, playback=playback)}")

@@ -14,6 +14,7 @@ from physim.sim.state import FieldState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.adam import Descent
 from physim.solvers.insr.conditions import Linear, Mirrored, Periodic, Walled, wave_box
+from physim.solvers.insr.defect import balance
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
 from physim.solvers.insr.flow import Flow
 from physim.solvers.insr.halving import divided
@@ -24,6 +25,7 @@ from physim.solvers.insr.points import quadrature, scattered, surface
 from physim.solvers.insr.project import Projection
 from physim.solvers.insr.schemes import Scheme
 from physim.solvers.insr.solver import Settings, SolverInsr
+from physim.solvers.insr.tangent import derivatives
 from physim.solvers.insr.transport import Transport
 
 BOX = Box((-1.0, -1.0), (1.0, 2.0))
@@ -301,6 +303,33 @@ def test_a_gradient_of_a_search_that_has_not_ended_is_refused() -> None:
     after = solver.step(state, None, 0.05)
     with pytest.raises(GradientError, match=r"misses .* would be off|ended .* from its minimum"):
         solver.carried(after, quadrature(box, 20).x).sum().backward()
+
+
+@pytest.mark.parametrize("nu", [0.0, 0.03])
+def test_the_balance_of_vorticity_is_the_curl_of_the_rate(nu: float) -> None:
+    solver = vortex(nu, width=8)
+    assert isinstance(solver.problem, Flow)
+    flat = begun(solver.field)
+    x = drawn(5, 2).clamp(-0.9, 0.9).requires_grad_()
+    rate = solver.problem.rate(derivatives(solver.field, Weights(flat), x, solver.problem.wanted))
+    (du,), (dv,) = (torch.autograd.grad(rate[:, k].sum(), x, retain_graph=True) for k in range(2))
+    found = balance(solver.problem, solver.field, flat, x)
+    assert torch.allclose(found.rate[:, 0], dv[:, 0] - du[:, 1], rtol=1e-9, atol=1e-9)
+    assert bool((found.rate[:, 0].abs() <= found.size + 1e-12).all())
+
+
+def test_the_residual_is_that_of_a_step() -> None:
+    solver = vortex(0.02)
+    with torch.no_grad():
+        state, x = solver.initial_state(cells), drawn(50, 2).clamp(-0.9, 0.9)
+        with pytest.raises(InputError, match="no step has been taken"):
+            solver.residual(state, x)
+        after = solver.step(state, None, 0.05)
+        good = solver.residual(after, x)
+        # The same step told to have taken half as long leaves as much of the equation as it did.
+        bad = solver.residual(after.replace(dt=0.025), x)
+    assert float(good.max()) < 0.01 < 0.1 < float(bad.max())
+    assert after.defect == pytest.approx(float(good.square().mean().sqrt()), rel=1.0)
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

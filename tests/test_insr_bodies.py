@@ -7,19 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import Tensor
 
 from physim.errors import GradientError, InputError, PhysimError
 from physim.laws import ElasticLaw, Material, get_law
 from physim.scene.build import build
 from physim.scene.loader import load_scene
+from physim.scene.run import FINAL, FRAMES, field_state, run_scene
 from physim.sim.model import Collider, ColliderKind
 from physim.sim.rollout import rollout
 from physim.sim.trajectory import RolloutFailure
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import Linear, Walled
 from physim.solvers.insr.fields import Box, Siren
+from physim.solvers.insr.maps import Weights
+from physim.solvers.insr.points import quadrature
 from physim.solvers.insr.solver import Settings, SolverInsr
+from physim.solvers.insr.tangent import derivatives
+from physim.view.field_maps import maps_of
 
 BLOCK = Box((0.0, 0.0), (0.2, 0.05))
 TIP = torch.tensor([[0.2, 0.025]], dtype=torch.float64)
@@ -135,6 +141,30 @@ def test_speed_survives_another_step_size() -> None:
     assert torch.allclose(solver.particles(state).v[:, :2], start.expand(len(solver.points(0.0).x), 2), atol=1e-6)
 
 
+def test_forces_out_of_balance() -> None:
+    """Against the divergence of the stress by differentiating it, and of a hanging bar, which is at rest."""
+    solver = body(gel(nu=0.0), gravity=(9.81, 0.0))
+    assert isinstance(solver.problem, Body)
+    flat = 0.1 * torch.randn(solver.field.size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    box = solver.box
+    x = torch.tensor([[0.3, 0.4], [0.5, 0.8]], dtype=torch.float64) * torch.tensor(box.size)
+    x = (x + torch.tensor(box.lower)).requires_grad_()
+    F = solver.problem.deformation(derivatives(solver.field, Weights(flat), x, solver.problem.wanted))
+    (P,) = torch.autograd.grad(solver.problem.material.energy(F).sum(), F, create_graph=True)
+    forces = [
+        sum(torch.autograd.grad(P[:, i, j].sum(), x, retain_graph=True)[0][:, j] for j in range(2)) for i in range(2)
+    ]
+    found, _ = solver.problem.imbalance(derivatives(solver.field, Weights(flat), x.detach(), solver.problem.local))
+    exact = torch.stack(forces, dim=1) + solver.problem.material.rho0 * solver.problem.gravity
+    assert torch.allclose(found, exact, rtol=1e-8)
+    with torch.no_grad():
+        begin = solver.initial_state()
+        inside = quadrature(box, 60).x
+        hung = solver.settle(begin)
+        assert torch.allclose(solver.residual(begin, inside), torch.ones(len(inside), dtype=torch.float64))
+        assert float(solver.residual(hung, inside).mean()) < 0.02
+
+
 def test_a_ball_is_not_leapt_over() -> None:
     """A block on its way to a ball, whose next step would end behind it."""
     box = Box((0.0, 0.0), (0.1, 0.1))
@@ -238,3 +268,14 @@ def test_mistakes_are_told(tmp_path: Path, change: str, words: str) -> None:
     with pytest.raises(PhysimError) as caught:
         build(load_scene(path, [change]))
     assert words in str(caught.value)
+
+
+def test_maps_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "sag.yaml"
+    path.write_text(SCENE)
+    folder = run_scene(load_scene(path), tmp_path / "runs").folder
+    kept = load_file(sorted((folder / FRAMES).glob("*"))[-1])
+    assert torch.equal(field_state(kept).weights, torch.from_numpy(load_file(folder / FINAL)["weights"]))
+    assert maps_of(folder, across=20).stat().st_size > 1000
+    with pytest.raises(InputError, match="not a run folder"):
+        maps_of(tmp_path)

@@ -126,6 +126,19 @@ def run_scene(
     return RunResult(folder, trajectory.times, series, found, stats, built.warnings)
 
 
+def field_arrays(state: FieldState) -> dict[str, np.ndarray]:
+    """A field as arrays: with the scene it tells values anywhere; see `field_state`."""
+    numbers = {name: np.array([getattr(state, name)]) for name in ("missed", "dt", "defect")}
+    return {"weights": state.weights.detach().numpy(), "before": state.before.detach().numpy(), **numbers}
+
+
+def field_state(arrays: dict[str, np.ndarray]) -> FieldState:
+    """The field of a frame or a final state."""
+    weights, before = (torch.from_numpy(arrays[name]) for name in ("weights", "before"))
+    numbers = (float(arrays[name][0]) for name in ("t", "missed", "dt", "defect"))
+    return FieldState(weights, before, *numbers)
+
+
 def states_of(built: Built, states: Sequence[Any]) -> States:
     """States of a scene's frames with what a reader must know of them."""
     vol0, title = built.model.vol0, built.scene.spec.title
@@ -153,12 +166,16 @@ class _Keeper:
         frame = {"x": particles.x, "v": particles.v, "J": torch.linalg.det(particles.F)}
         arrays = {k: v.detach().cpu().numpy().astype(np.float32) for k, v in frame.items()}
         arrays["t"] = np.array([particles.t])
+        if isinstance(state, FieldState):
+            arrays |= field_arrays(state)
         if self.states is not None:
             self.states.add(particles)
         self.save(self.folder / FRAMES / f"{number:05d}.safetensors", arrays)
         row = self.read(state).detach().numpy() if self.read else np.zeros(0)
         self.rows.append(row)
         record: dict[str, Any] = {"event": "frame", "frame": number, "t": particles.t}
+        if isinstance(state, FieldState):
+            record |= {"missed": state.missed, "defect": state.defect}
         at = 0
         for name, gauge in self.gauges.items():
             size = len(gauge.columns)
@@ -179,8 +196,7 @@ class _Keeper:
         particles = self.built.solver.particles(state)
         arrays = {k: getattr(particles, k).detach().cpu().numpy() for k in STATE}
         if isinstance(state, FieldState):
-            # The field itself: with the scene it tells values anywhere.
-            arrays |= {"weights": state.weights.detach().numpy(), "before": state.before.detach().numpy()}
+            arrays |= field_arrays(state)
         self.save(self.folder / FINAL, arrays | {"t": np.array([particles.t])})
 
     def save(self, path: Path, arrays: dict[str, np.ndarray]) -> None:

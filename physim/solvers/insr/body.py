@@ -12,7 +12,7 @@ from physim.errors import InputError
 from physim.laws.material import Material
 from physim.sim.model import Collider, ColliderKind
 from physim.solvers.insr.fields import Box
-from physim.solvers.insr.jets import Index
+from physim.solvers.insr.jets import Index, terms
 
 FIRM = 100.0
 """Stiffness of contact, over the material's stiffest modulus per length of the body."""
@@ -97,6 +97,29 @@ class Body(nn.Module):
             flat = P[:, :d, :d].flatten(1)
             columns = [torch.autograd.grad(flat[:, k].sum(), F, retain_graph=True)[0] for k in range(d * d)]
         return flat.detach(), torch.stack([c[:, :d, :d].flatten(1) for c in columns], dim=1)
+
+    @property
+    def local(self) -> Sequence[Index]:
+        """Derivatives that `imbalance` reads: to second order."""
+        return terms(self.dim, 2).indices
+
+    def imbalance(self, q: Tensor) -> tuple[Tensor, Tensor]:
+        """Force out of balance, div P + rho g [N/m^3], (n, dim), and the size of its terms, (n,).
+
+        From derivatives as in `local`, (n, dim, k). It is what accelerates a body; at rest, what is left of its
+        equation.
+        """
+        d, place = self.dim, {index: k for k, index in enumerate(self.local)}
+        axes = [tuple(int(a == b) for b in range(d)) for a in range(d)]
+        twice = [[place[tuple(map(sum, zip(axes[j], axes[k], strict=True)))] for k in range(d)] for j in range(d)]
+        first = q[..., [place[(0,) * d], *(place[axis] for axis in axes)]]
+        _, stiff = self.tangent(self.deformation(first))
+        # dP_ij/dX_j = A_ijkl d2u_k/dX_j dX_l
+        bent = torch.stack([torch.stack([q[..., twice[j][k]] for k in range(d)], dim=-1) for j in range(d)], dim=1)
+        terms_of = torch.einsum("nijkl,njkl->nijkl", stiff.unflatten(2, (d, d)).unflatten(1, (d, d)), bent)
+        weight = self.material.rho0 * self.gravity
+        size = terms_of.abs().sum(dim=(2, 3, 4)).square().sum(dim=1).sqrt() + weight.norm()
+        return terms_of.sum(dim=(2, 3, 4)) + weight, size
 
     def gaps(self, x: Tensor, t: float) -> Tensor:
         """Distance of positions [m], (n, dim), from each obstacle at a time, negative inside, (n, obstacles)."""

@@ -15,6 +15,7 @@ from physim.errors import InputError
 from physim.sim.state import Control, FieldState, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
+from physim.solvers.insr.defect import Balanced, balance, residual
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.flow import Flow
 from physim.solvers.insr.halving import divided
@@ -23,7 +24,7 @@ from physim.solvers.insr.jets import Index
 from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.points import Points, quadrature, scattered
 from physim.solvers.insr.project import Match, Projection, project
-from physim.solvers.insr.schemes import Scheme
+from physim.solvers.insr.schemes import LATE, Scheme
 from physim.solvers.insr.stability import limit
 from physim.solvers.insr.steps import Stepper
 from physim.solvers.insr.tangent import Equation, carried, derivatives
@@ -240,6 +241,29 @@ class SolverInsr:
     def carried(self, state: FieldState, x: Tensor) -> Tensor:
         """What the problem carries (a value, a velocity) at positions [m], (n, m); differentiable."""
         return carried(self.field, self.problem, Weights(state.weights), x)
+
+    def residual(self, state: FieldState, x: Tensor) -> Tensor:
+        """What is left of the equation at positions [m], (n, dim), over the root mean square of its terms there, (n,).
+
+        Of a flow the equation of the vorticity over the last step, of a body div P + rho g: where that is in motion it
+        is what accelerates it.
+
+        Raises:
+            InputError: a flow that has not been stepped yet.
+        """
+        flat, problem = state.weights, self.problem
+        if isinstance(problem, Body):
+            left, size = problem.imbalance(derivatives(self.field, Weights(flat), x, problem.local))
+        elif isinstance(problem, Balanced):
+            if not 0 < state.dt < math.inf:
+                raise InputError("the residual is that of a step, and no step has been taken yet.")
+            begin, end = (balance(problem, self.field, w, x) for w in (state.before, flat))
+            late = LATE.get(self.scheme, 0.5)
+            left, size = residual(begin, end, state.dt, late), torch.maximum(begin.size, end.size)
+        else:
+            raise InputError("this equation does not say what is balanced at a point.")
+        whole = size.square().mean().sqrt()
+        return left.square().sum(dim=1).sqrt() / whole if float(whole) > 0 else 0.0 * whole.expand(len(x))
 
     def particles(self, state: FieldState) -> ParticleState:
         """Positions, velocities and deformation of the material points; differentiable in the weights."""
