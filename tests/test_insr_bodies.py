@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +228,33 @@ bodies: {beam: {shape: {box: {lower: [0, 0], upper: [0.2, 0.05]}}, material: gel
 walls: {x_min: {type: mirror_no_slip, position: 0 m}}
 field: {width: 12, frequency: 3}
 """
+
+
+@pytest.mark.parametrize(("kind", "squeezed"), [("mirror_no_slip", False), ("mirror_slip", True)])
+def test_a_wall_pulls_a_body(tmp_path: Path, kind: str, squeezed: bool) -> None:
+    """Slowly, between slippery walls as in uniaxial tension; or held fully."""
+    path = tmp_path / "pull.yaml"
+    path.write_text(SCENE)
+    walls = f"{{x_min: {{type: {kind}, position: 0}}, x_max: {{type: {kind}, position: 0.2, velocity: [0.01, 0]}}"
+    walls += ", y_min: {type: mirror_slip, position: 0}}" if squeezed else "}"
+    built = build(load_scene(path, [f"walls={walls}", "gravity=[0, 0]", "time={duration: 4 s, frame: 1 s}"]))
+    solver, places = built.solver, torch.tensor([[0.2, 0.0], [0.2, 0.05], [0.1, 0.05]], dtype=torch.float64)
+    with torch.no_grad():
+        end = rollout(solver, built.state, dt=1.0, steps=4).final
+        u = solver.carried(end, places)
+        state = solver.particles(end)
+    assert u[:, 0].tolist() == pytest.approx([0.04, 0.04, 0.02], rel=1e-3)
+    assert float(state.v[:, 0].max()) == pytest.approx(0.01, rel=0.1)
+    if not squeezed:
+        assert abs(float(u[1, 1])) < 1e-12 < -float(u[2, 1])
+        return
+    # Plane strain: the stress across vanishes, mu (b - 1 / b) + lam ln(1.2 b) / b = 0 for neo-Hooke.
+    E, nu = (float(solver.problem.material.values()[name]) for name in ("E", "nu"))
+    mu, lam = E / (2 * (1 + nu)), E * nu / ((1 + nu) * (1 - 2 * nu))
+    b = 1 + float(u[1, 1]) / 0.05
+    assert mu * (b - 1 / b) + lam * math.log(1.2 * b) / b == pytest.approx(0.0, abs=1e-4 * mu)
+    with pytest.raises(InputError, match="tear the body from 'y_min'"):
+        build(load_scene(path, [f"walls={walls}", "walls.y_min.type=mirror_no_slip"]))
 
 
 def test_the_same_law_sags_alike_in_two_solvers(tmp_path: Path) -> None:

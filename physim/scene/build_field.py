@@ -16,7 +16,7 @@ from physim.scene.stream import stream_velocity
 from physim.sim.model import ColliderKind, Contact, Model, Wall, WallKind
 from physim.solvers.insr.adam import Descent
 from physim.solvers.insr.body import Body
-from physim.solvers.insr.conditions import Linear, Mirrored, Walled
+from physim.solvers.insr.conditions import Linear, Mirrored, Moved, Walled
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
 from physim.solvers.insr.flow import Flow
 from physim.solvers.insr.project import Projection
@@ -93,12 +93,13 @@ def _elastic(
 ) -> SolverInsr:
     part, dim = scene.spec.bodies[body.name], scene.spec.dim
     field = _field(scene.spec.field, box, dim, BODY, True)
-    for wall in _flush(scene, model, box):
-        if any(wall.velocity):
-            raise scene.error(("walls",), "walls that hold a body stand still with `solver: insr`")
+    walls = _flush(scene, model, box)
+    for wall in walls:
         powers = tuple((int(a == wall.axis and not wall.high), int(a == wall.axis and wall.high)) for a in range(dim))
-        # A wall without friction holds what is normal to it.
-        field = Walled(field, box, powers, held=None if wall.kind is WallKind.NO_SLIP else (wall.axis,))
+        field = Walled(field, box, powers, held=tuple(_held(wall, dim)))
+    for wall in walls:
+        if any(wall.velocity):
+            field = _moving(scene, field, box, wall, walls)
     for collider in model.colliders:
         path = ("walls" if collider.name in SIDES else "colliders", collider.name)
         if collider.contact is not Contact.SLIP:
@@ -118,14 +119,35 @@ def _elastic(
     return SolverInsr(problem, field, box, settings=_settings(scene.spec.field), model=model, X=x)
 
 
+def _held(wall: Wall, dim: int) -> set[int]:
+    """Axes along which a wall holds a body: a wall without friction across only."""
+    return set(range(dim)) if wall.kind is WallKind.NO_SLIP else {wall.axis}
+
+
+def _moving(scene: Scene, field: Field, box: Box, wall: Wall, walls: list[Wall]) -> Field:
+    """A field whose side at a wall goes with it."""
+    moved = {a for a in _held(wall, box.dim) if wall.velocity[a]}
+    for other in walls:
+        if other.axis != wall.axis and moved & _held(other, box.dim):
+            raise scene.error(
+                ("walls", _side(wall), "velocity"),
+                f"the wall would tear the body from '{_side(other)}', which holds it: make that one mirror_slip",
+            )
+    velocity = torch.tensor([wall.velocity[a] if a in moved else 0.0 for a in range(box.dim)], dtype=torch.float64)
+    return Moved(field, box, wall.axis, wall.high, lambda t: velocity * t)
+
+
+def _side(wall: Wall) -> str:
+    return f"{'xyz'[wall.axis]}_{'max' if wall.high else 'min'}"
+
+
 def _flush(scene: Scene, model: Model, box: Box) -> list[Wall]:
     """Mirrored walls, which must lie on faces of the body."""
     for wall in model.walls:
         face = (box.upper if wall.high else box.lower)[wall.axis]
         if abs(wall.position - face) > FLUSH * max(box.size):
-            side = f"{'xyz'[wall.axis]}_{'max' if wall.high else 'min'}"
             raise scene.error(
-                ("walls", side),
+                ("walls", _side(wall)),
                 f"a mirrored wall holds the face of the body at {face:.6g} m with `solver: insr`, and lies at "
                 f"{wall.position:.6g} m; give it that position, or make it push only (`slip`)",
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -211,6 +211,41 @@ class Mirrored(_Around):
         for sine in sines:
             out = out * sine
         return out
+
+
+@dataclass(frozen=True)
+class Moved(_Around):
+    """A field plus a motion of one side of a box, which comes to nothing at the side opposite.
+
+    Attributes:
+        field: what has the weights; zero at that side, by `Walled`.
+        box: whose side is meant.
+        axis, high: which side.
+        path: where the side is at a time, from where it began [m], (outputs,).
+        time: at which the field is looked at [s], see `at`.
+    """
+
+    box: Box
+    axis: int
+    high: bool
+    path: Callable[[float], Tensor]
+    time: float = 0.0
+
+    @property
+    def dim(self) -> int:
+        """Coordinates that it takes."""
+        return self.field.dim
+
+    def __call__(self, weights: Weights, x: Jet) -> Jet:
+        """Field plus motion."""
+        half = 0.5 * self.path(self.time)
+        near = (self.box.centred(x)[self.axis] * (1.0 if self.high else -1.0)).each(lambda a: a * half)
+        return self.field(weights, x) + Jet(near.terms, (near.value + half, *near.parts[1:]))
+
+
+def at(field: Field, t: float) -> Field:
+    """A field as it is at a time [s], where its conditions move."""
+    return replace(field, field=at(field.field, t), time=t) if isinstance(field, Moved) else field
 
 
 def wave_box(box: Box, axes: tuple[int, ...]) -> Box:

@@ -17,7 +17,7 @@ from physim.solvers.insr.fields import Field
 from physim.solvers.insr.maps import Weights, rows
 from physim.solvers.insr.normal import Damped, Normal
 from physim.solvers.insr.points import Points, quadrature, surface
-from physim.solvers.insr.potential import Potential, Shape, Space, root
+from physim.solvers.insr.potential import Potential, Shape, Space, end_of, root
 from physim.solvers.insr.project import Found, Match, Projection, project
 from physim.solvers.insr.steps import FOLLOWED, LOST, Taken, check_unchanged, copies
 from physim.solvers.insr.tangent import derivatives
@@ -105,9 +105,16 @@ class BodyStepper:
         body = self.potential.body
         if torch.is_grad_enabled() and body.gravity.requires_grad:
             raise GradientError("the weight-space solver offers no gradient by gravity: detach it.")
+        end = end_of(t, dt)
+        moving = BodyStepper(self.potential.at(end), self.projection, self.judge.at(end))
+        return moving._rounds(flat, before, t, dt, last)
+
+    def _rounds(self, flat: Tensor, before: Tensor, t: float, dt: float, last: float) -> tuple[Tensor, Taken]:
+        """See `step`; conditions are those at its end."""
+        body = self.potential.body
         given = [p for p in body.parameters() if p.requires_grad]
         size, weights, moved = max(body.box.size), flat, 0.0
-        first, changed = self._displacement(flat), math.inf
+        changed, first = math.inf, self.potential.at(t).displacement(Weights(flat.detach()), self.potential.points.x)
         for _ in range(ROUNDS):
             box: list[Taken] = []
             now = self._displacement(weights)
@@ -116,7 +123,7 @@ class BodyStepper:
                 assert isinstance(applied, Tensor)
                 weights = applied
             else:
-                weights = self._round(weights, self.potential.past(flat, before, last, dt), t, dt, box)
+                weights = self._round(weights, self.potential.past(flat, before, t, dt, last), t, dt, box)
             here = self._displacement(weights)
             changed, moved = self.potential.rms(here - now), self.potential.rms(here - first)
             still = SETTLED * size if math.isinf(dt) else FOLLOWED * moved
@@ -140,7 +147,7 @@ class BodyStepper:
         """
         self._check_passed(flat, weights, t, dt)
         here, there = (
-            p.parts(p.shape(weights), p.past(flat, before, last, dt), t, dt) for p in (self.potential, self.judge)
+            p.parts(p.shape(weights), p.past(flat, before, t, dt, last), t, dt) for p in (self.potential, self.judge)
         )
         if not here or not there:
             raise RolloutFailure(Status.INVERTED, substep=0, particle=-1, t=t, detail="between the points compared")
@@ -155,7 +162,7 @@ class BodyStepper:
         spheres = [o for o in body.obstacles if o.kind is ColliderKind.SPHERE]
         if not spheres or math.isinf(dt):
             return
-        ends = [self.judge.skin(Weights(w)) for w in (flat, weights)]
+        ends = [self.judge.at(t).skin(Weights(flat)), self.judge.skin(Weights(weights))]
         for ball in spheres:
             at = [torch.as_tensor(ball.motion(time)[0][: body.dim], dtype=flat.dtype) for time in (t, t + dt)]
             begin, end = (x - centre for x, centre in zip(ends, at, strict=True))
@@ -262,7 +269,7 @@ class _Round(torch.autograd.Function):
     def forward(ctx: Any, stepper: BodyStepper, box: list, t: float, dt: float, last: float, *given: Tensor) -> Tensor:
         weights, flat, before = (g.detach() for g in given[:3])
         with torch.no_grad():
-            past = stepper.potential.past(flat, before, last, dt)
+            past = stepper.potential.past(flat, before, t, dt, last)
         found = stepper._round(weights, past, t, dt, box)
         ctx.stepper, ctx.t, ctx.dt, ctx.last, ctx.held, ctx.found = stepper, t, dt, last, box[0].damping, found
         ctx.then = copies(stepper.potential.body)
@@ -280,7 +287,7 @@ class _Round(torch.autograd.Function):
         check_unchanged(potential.body, ctx.then)
         weights, flat, before, *parameters = ctx.saved_tensors
         with torch.no_grad():
-            past = potential.past(flat.detach(), before.detach(), ctx.last, dt)
+            past = potential.past(flat.detach(), before.detach(), t, dt, ctx.last)
             space = Space.at(potential, weights.detach())
             change, shape, curvature = _again(stepper, space, past, t, dt, held)
             match = stepper.match(shape, dt)
@@ -297,7 +304,7 @@ class _Round(torch.autograd.Function):
             (pulled,) = torch.autograd.grad((aimed * match.seen(reached.q)).sum(), moving, retain_graph=True)
             y = torch.linalg.solve(curvature, pulled + unseen)
             # dE/d(change) . y, of which everything that is given has its share; E's slopes stay in the graph.
-            at = potential.past(leaves[1], leaves[2], ctx.last, dt)
+            at = potential.past(leaves[1], leaves[2], t, dt, ctx.last)
             parts = [reached.q] if reached.skin is None else [reached.q, reached.skin]
             slopes = torch.autograd.grad(potential.energy(reached, at, t, dt), parts, create_graph=True)
             _, along = potential.moved(leaves[0], y)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from physim.solvers.insr.body import Body
+from physim.solvers.insr.conditions import at
 from physim.solvers.insr.fields import Field
 from physim.solvers.insr.maps import Weights, rows
 from physim.solvers.insr.points import Points
@@ -54,8 +55,8 @@ class Potential:
         both = derivatives(self.field, Weights(flat, change), self.points.x, self.body.wanted)
         if not self.body.obstacles:
             return Shape(both[..., :count], None), Shape(both[..., count:], None)
-        at = derivatives(self.field, Weights(flat, change), self.surface.x, self.body.wanted[:1])
-        return Shape(both[..., :count], self.surface.x + at[..., 0]), Shape(both[..., count:], at[..., 1])
+        skin = derivatives(self.field, Weights(flat, change), self.surface.x, self.body.wanted[:1])
+        return Shape(both[..., :count], self.surface.x + skin[..., 0]), Shape(both[..., count:], skin[..., 1])
 
     def skin(self, weights: Weights) -> Tensor:
         """Where the points of the surface are [m], (s, dim)."""
@@ -87,19 +88,23 @@ class Potential:
             densities.append(0.5 * body.material.rho0 / dt**2 * (u - past).square().sum(dim=1))
         found = [body.volume * (self.points.weight * density).sum() for density in densities]
         if shape.skin is not None:
-            inside = (-body.gaps(shape.skin, _end(t, dt))).clamp(min=0.0)
+            inside = (-body.gaps(shape.skin, end_of(t, dt))).clamp(min=0.0)
             found.append(0.5 * body.firm * (self.surface.weight[:, None] * inside.square()).sum())
         return found
 
-    def past(self, flat: Tensor, before: Tensor, last: float, dt: float) -> Tensor:
-        """Where the body would go without forces [m], (n, dim); `last` [s] is the step before, 0 at the start."""
+    def at(self, t: float) -> Potential:
+        """The same with conditions as they are at a time [s]."""
+        return replace(self, field=at(self.field, t))
+
+    def past(self, flat: Tensor, before: Tensor, t: float, dt: float, last: float) -> Tensor:
+        """Where the body would go from `t` [s] without forces [m], (n, dim); `last` [s] was the step before, or 0."""
         x, first = self.points.x, self.body.velocity
-        now = self.displacement(Weights(flat), x)
-        if math.isinf(dt):
+        now = self.at(t).displacement(Weights(flat), x)
+        if math.isinf(dt) or math.isinf(last):
             return now
         if last == 0.0:
             return now + dt * first(x) if first is not None else now
-        return now + dt / last * (now - self.displacement(Weights(before), x))
+        return now + dt / last * (now - self.at(t - last).displacement(Weights(before), x))
 
     def rms(self, values: Tensor) -> float:
         """Root mean square of vectors at the points."""
@@ -197,7 +202,7 @@ class Space:
         found = []
         with torch.enable_grad():
             at = shape.skin.detach().requires_grad_()
-            for gap in self.potential.body.gaps(at, _end(t, dt)).unbind(dim=1):
+            for gap in self.potential.body.gaps(at, end_of(t, dt)).unbind(dim=1):
                 (normal,) = torch.autograd.grad(gap.sum(), at, create_graph=True)
                 curved = [
                     torch.zeros_like(at)
@@ -217,5 +222,6 @@ def root(matrices: Tensor) -> Tensor:
     return size.clamp(min=0.0).sqrt()[..., None] * axes.transpose(1, 2)
 
 
-def _end(t: float, dt: float) -> float:
+def end_of(t: float, dt: float) -> float:
+    """When a step ends [s]; an infinite one looks for the equilibrium as things are at its start."""
     return t if math.isinf(dt) else t + dt

@@ -15,6 +15,7 @@ from physim.errors import InputError
 from physim.sim.state import Control, FieldState, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
+from physim.solvers.insr.conditions import at
 from physim.solvers.insr.defect import Balanced, balance, residual
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.flow import Flow
@@ -236,11 +237,11 @@ class SolverInsr:
 
     def sample(self, state: FieldState, x: Tensor, wanted: Sequence[Index] | None = None) -> Tensor:
         """Values of the field, or derivatives, at positions [m], (n, dim): (n, outputs, k); differentiable."""
-        return derivatives(self.field, Weights(state.weights), x, wanted or [(0,) * self.box.dim])
+        return derivatives(at(self.field, state.t), Weights(state.weights), x, wanted or [(0,) * self.box.dim])
 
     def carried(self, state: FieldState, x: Tensor) -> Tensor:
         """What the problem carries (a value, a velocity) at positions [m], (n, m); differentiable."""
-        return carried(self.field, self.problem, Weights(state.weights), x)
+        return carried(at(self.field, state.t), self.problem, Weights(state.weights), x)
 
     def residual(self, state: FieldState, x: Tensor) -> Tensor:
         """What is left of the equation at positions [m], (n, dim), over the root mean square of its terms there, (n,).
@@ -253,7 +254,7 @@ class SolverInsr:
         """
         flat, problem = state.weights, self.problem
         if isinstance(problem, Body):
-            left, size = problem.imbalance(derivatives(self.field, Weights(flat), x, problem.local))
+            left, size = problem.imbalance(self.sample(state, x, problem.local))
         elif isinstance(problem, Balanced):
             if not 0 < state.dt < math.inf:
                 raise InputError("the residual is that of a step, and no step has been taken yet.")
@@ -276,8 +277,11 @@ class SolverInsr:
             return ParticleState(X, v, none, identity, X.new_zeros(len(X), 0), t=state.t)
         q = self.sample(state, X[:, :dim], self.problem.wanted)
         u, first = q[..., 0], self.problem.velocity
-        if state.dt > 0:
-            v = (u - self.carried(state.replace(weights=state.before), X[:, :dim])) / state.dt
+        if math.isinf(state.dt):
+            v = torch.zeros_like(u)
+        elif state.dt > 0:
+            earlier = state.replace(weights=state.before, t=state.t - state.dt)
+            v = (u - self.carried(earlier, X[:, :dim])) / state.dt
         else:
             v = first(X[:, :dim]) if first is not None else torch.zeros_like(u)
         F = self.problem.deformation(q)
@@ -293,13 +297,13 @@ class SolverInsr:
         """
         if not isinstance(self.problem, Flow):
             raise InputError("velocities at points are those of a flow; a body has tracks.")
-        at = x[:, : self.box.dim].double()
-        lower, upper = (at.new_tensor(c) for c in (self.box.lower, self.box.upper))
-        outside = ((at < lower) | (at > upper)).any(dim=1)
+        places = x[:, : self.box.dim].double()
+        lower, upper = (places.new_tensor(c) for c in (self.box.lower, self.box.upper))
+        outside = ((places < lower) | (places > upper)).any(dim=1)
         if outside.any():
-            where = ", ".join(f"{c:.4g}" for c in at[outside][0].tolist())
+            where = ", ".join(f"{c:.4g}" for c in places[outside][0].tolist())
             raise InputError(f"the point ({where}) m lies outside of the flow, {self.box.lower} to {self.box.upper} m.")
-        return nn.functional.pad(self.carried(state, at), (0, 3 - self.box.dim))
+        return nn.functional.pad(self.carried(state, places), (0, 3 - self.box.dim))
 
     def _match(self, points: Points, value: Tensor) -> Match:
         return Match(lambda w: carried(self.field, self.problem, w, points.x), value, points.weight)
