@@ -1,4 +1,4 @@
-"""Error against memory: fields with several numbers of weights, waves, and second-order differences on a grid."""
+"""Error against memory: fields with several numbers of weights, waves, differences on a grid, and finite elements."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from tools.insr import advection
 from tools.insr.differences import Array, flow_by_differences, pulse_by_differences, pulse_by_waves
 from tools.insr.flows import BOX, random_points, reference, rms, two_modes, velocity, walled
 from tools.insr.rollouts import begin
+from tools.insr.stretch import pulled, settled
 from tools.insr.tables import show
 
 Curve = list[tuple[int, float]]
 """Bytes of a state, and its error."""
+NAMES = ("sine network", "waves", "second-order differences", "bilinear elements")
 NUMBER = 8
 """Bytes of a number."""
 PULSE_STEPS, FLOW_TIME = 100, 1.0
@@ -32,6 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves (png, svg or pdf)")
     parser.add_argument("--pulse-widths", nargs="+", type=int, default=[6, 10, 14, 20])
     parser.add_argument("--flow-widths", nargs="+", type=int, default=[10, 14, 20, 28])
+    parser.add_argument("--stretch-widths", nargs="+", type=int, default=[6, 8, 12, 16, 24])
 
 
 def _pulse(widths: list[int]) -> dict[str, Curve]:
@@ -83,12 +86,23 @@ def _flow(widths: list[int]) -> dict[str, Curve]:
     return {"sine network": ours, "waves": waves, "second-order differences": grid}
 
 
+def _stretch(widths: list[int]) -> dict[str, Curve]:
+    """Displacements of a square pulled to twice its length, over their RMS."""
+    make, begun, given = pulled("neo_hookean", 4)
+    ours = []
+    for width in widths:
+        _, off, last = settled(make, begun, [width], given)
+        if last is not None:
+            ours.append((NUMBER * last[0].field.size, off[1]))
+    return {"sine network": ours, "bilinear elements": [(NUMBER * count, error) for count, error in given.curve]}
+
+
 def _tell(title: str, curves: dict[str, Curve]) -> None:
     """The numbers, and who wins at each size of a network."""
     for name, curve in curves.items():
         show(f"{title}: {name}", ["bytes", "relative error"], [[f"{b:,}", f"{e:.1e}"] for b, e in curve])
     for size, error in curves["sine network"]:
-        for name in ("waves", "second-order differences"):
+        for name in (name for name in curves if name != "sine network"):
             least = min((e for b, e in curves[name] if b <= size), default=float("nan"))
             if least != least:
                 continue
@@ -105,20 +119,21 @@ def _plot(found: dict[str, dict[str, Curve]], file: Path) -> None:
     figure, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found), 3.6), squeeze=False)
     for ax, (title, curves) in zip(axes[0], found.items(), strict=True):
         for name, curve in curves.items():
-            ax.plot(*zip(*curve, strict=True), "o-", label=name, markersize=4)
+            ax.plot(*zip(*curve, strict=True), "o-", label=name, markersize=4, color=f"C{NAMES.index(name)}")
         ax.set(xscale="log", yscale="log", xlabel="bytes of a state", ylabel="relative error", title=title)
         ax.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=8)
+        ax.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(file, dpi=130)
     plt.close(figure)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Both problems."""
+    """All problems."""
     problems: dict[str, Callable[[], dict[str, Curve]]] = {
         "Two modes at t = 1": lambda: _flow(args.flow_widths),
         f"Pulse after {PULSE_STEPS} steps": lambda: _pulse(args.pulse_widths),
+        "Square pulled to twice its length": lambda: _stretch(args.stretch_widths),
     }
     found = {}
     for title, curves in problems.items():

@@ -20,6 +20,7 @@ class Reference:
         places: nodes of the coarsest grid, (n, 2).
         u: extrapolated displacements there [m], (n, 2).
         finest: grid and displacements of the finest.
+        curve: unknowns of each grid, and how far its displacements are off.
     """
 
     rows: list[list[str]]
@@ -27,6 +28,7 @@ class Reference:
     places: Tensor
     u: Tensor
     finest: tuple[Elements, Tensor]
+    curve: list[tuple[int, float]]
 
 
 def rms(u: Tensor) -> float:
@@ -53,9 +55,10 @@ def reference(first: Elements, u: Tensor, grids: int, *, soften: bool = False) -
     energy = energies[-1] - (energies[-2] - energies[-1]) / (fall - 1.0)
     fall = max(1.5, rms(found[-2] - found[-3]) / rms(found[-1] - found[-2]))
     best = found[-1] + (found[-1] - found[-2]) / (fall - 1.0)
-    rows = []
+    rows, curve = [], []
     for (shape, count), e, seen, cpu in zip(cells, energies, found, costs, strict=True):
-        off = [f"{e / energy - 1.0:+.1e}", f"{rms(seen - best) / rms(best):.1e}"]
+        curve.append((count, rms(seen - best) / rms(best)))
+        off = [f"{e / energy - 1.0:+.1e}", f"{curve[-1][1]:.1e}"]
         rows.append([f"{shape[0]} x {shape[1]} cells", str(count), f"{e:.6g}", *off, f"{cpu:.1f}", ""])
     rows.append(["extrapolated", "", f"{energy:.6g}", "", "", "", ""])
-    return Reference(rows, energy, first.X, best, last)
+    return Reference(rows, energy, first.X, best, last, curve)

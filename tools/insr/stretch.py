@@ -1,4 +1,4 @@
-"""Bodies at rest and in contact beside finite elements, forces in balance, and gradients by stiffness."""
+"""Bodies at rest and in contact beside finite elements and particles, forces in balance, gradients by stiffness."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from physim.solvers.insr.jets import Jet
 from physim.solvers.insr.points import quadrature
 from physim.solvers.insr.solver import SolverInsr
 from tools.insr.elements import Elements
+from tools.insr.hanging import hanging
 from tools.insr.refined import Reference, reference, rms
 from tools.insr.tables import judged, show
 
@@ -34,7 +35,7 @@ SHARE, STEP = 3e-3, 0.01
 """Change of the logarithm of E for central differences, and length of a dynamic step [s]."""
 FINER = 4
 """Points at which energies are taken, over those at which they were made least."""
-PARTS = ("pull", "contact", "gradients")
+PARTS = ("pull", "contact", "particles", "gradients")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--laws", nargs="+", choices=LAWS, default=list(LAWS), help="of the square that is pulled")
     parser.add_argument("--widths", nargs="+", type=int, default=[12, 16, 24], help="neurons of a layer")
+    parser.add_argument("--cells", nargs="+", type=int, default=[8, 16], help="of the particles' grid along a block")
     parser.add_argument("--grids", type=int, default=4, help="grids of elements, each with half the spacing")
 
 
@@ -92,8 +94,8 @@ def _apart(solver: SolverInsr) -> SolverInsr:
 HEAD = ["", "unknowns", "energy [J/m]", "off", "displacement off", "CPU s", ""]
 
 
-def pull(law: str, widths: Sequence[int], grids: int) -> None:
-    """A square from 2 m to 4 m long, both ends held fully."""
+def pulled(law: str, grids: int) -> tuple[Callable[[int], SolverInsr], Callable[[Tensor], Tensor], Reference]:
+    """A square from 2 m to 4 m long, both ends held fully: a solver by width, where to begin, what elements find."""
     body = Body(Material(law, rho0=1.0, values={"mu": 1.0, "lam": LAWS[law]}), SQUARE)
 
     def lift(x: Jet) -> Jet:
@@ -111,6 +113,12 @@ def pull(law: str, widths: Sequence[int], grids: int) -> None:
 
     first = Elements.clamped(body, (COARSE, COARSE), (True, True))
     given = reference(first, stretched(first.X), grids, soften=law == "fixed_corotated")
+    return make, stretched, given
+
+
+def pull(law: str, widths: Sequence[int], grids: int) -> None:
+    """What fields of several widths find, beside elements."""
+    make, stretched, given = pulled(law, grids)
     rows, off, _ = settled(make, stretched, widths, given)
     show(f"Square pulled from 2 to 4, {law}, mu = 1, lam = {LAWS[law]:g} Pa", HEAD, [*given.rows, *rows])
     print(judged("energy off", abs(off[0]), 0.01))
@@ -213,6 +221,8 @@ def run(args: argparse.Namespace) -> int:
     if "contact" in args.parts:
         for kind in ("floor", "ball"):
             contact(kind, args.widths, min(args.grids, 3))
+    if "particles" in args.parts:
+        hanging(args.laws, args.cells, args.widths[-1])
     if "gradients" in args.parts:
         gradients()
     return 0
