@@ -77,6 +77,8 @@ def test_rows_and_changes_are_those_of_autograd(name: str) -> None:
         return field(given, coordinates(x, 3)).derivatives(WANTED).flatten(1)
 
     values, found = rows(weights, seen)
+    some = torch.randperm(len(weights), generator=torch.Generator().manual_seed(4))[:9].sort().values
+    assert torch.equal(rows(weights, seen, some)[1], found[..., some])
     wanted = torch.autograd.functional.jacobian(lambda w: seen(Weights(w)), weights)
     assert isinstance(wanted, Tensor)
     assert torch.allclose(values, seen(Weights(weights)))
@@ -204,6 +206,40 @@ def test_gradient_of_the_energy_by_viscosity(scheme: Scheme) -> None:
     with torch.no_grad():
         high, low = (float(energy(torch.tensor(n, dtype=torch.float64))[1]) for n in (0.0202, 0.0198))
     assert found == pytest.approx((high - low) / 4e-4, rel=1e-4)
+
+
+def test_of_many_weights_some_move_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = scattered(SQUARE, 300, torch.Generator().manual_seed(3)).x
+    solver, found = vortex(0.02, width=14), {}
+    monkeypatch.setattr("physim.solvers.insr.normal.CHOSEN", solver.field.size // 2)
+    with torch.no_grad():
+        for most in (3000, 100):
+            monkeypatch.setattr("physim.solvers.insr.normal.MANY", most)
+            solver.stepper.latest = None
+            start = solver.initial_state(cells)
+            end = rollout(solver, start, dt=0.05, steps=5).final
+            found[most] = solver.carried(end, x)
+            again = rollout(solver, start, dt=0.05, steps=5).final
+            assert torch.equal(end.weights, again.weights), "a step is a function of its state"
+    for u in found.values():
+        assert float((u - cells(x) * math.exp(-2 * math.pi**2 * 0.02 * 0.25)).abs().max()) < 1e-4
+    assert not torch.equal(found[100], found[3000])
+    monkeypatch.setattr("physim.solvers.insr.steps.MANY", 100)
+    with pytest.raises(GradientError, match="up to 100 weights"):
+        solver.step(start.replace(weights=start.weights.requires_grad_()), None, 0.05)
+
+
+def test_a_hill_is_carried_across_a_square() -> None:
+    def hill(x: Tensor, t: float = 0.0) -> Tensor:
+        centre = torch.tensor([-0.3 + 0.5 * t, 0.2 - 0.4 * t], dtype=torch.float64)
+        return torch.exp(-0.5 * ((x - centre) / 0.15).square().sum(dim=1, keepdim=True))
+
+    solver = SolverInsr(Transport([0.5, -0.4]), Siren(SQUARE, 16, 2, 8.0), SQUARE)
+    x = scattered(SQUARE, 1000, torch.Generator().manual_seed(3)).x
+    with torch.no_grad():
+        end = rollout(solver, solver.initial_state(hill), dt=0.1, steps=5).final
+        missed = float((solver.carried(end, x) - hill(x, end.t)).square().mean().sqrt())
+    assert missed < 2e-4 and float((hill(x) - hill(x, end.t)).square().mean().sqrt()) > 0.1
 
 
 def test_gradient_by_the_first_weights() -> None:

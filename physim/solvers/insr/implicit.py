@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physim.errors import GradientError
+from physim.errors import GradientError, InputError
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.maps import rows
+from physim.solvers.insr.normal import MANY
 from physim.solvers.insr.tangent import Tangent, derivatives
 
 ITERATIONS = 30
@@ -31,7 +32,10 @@ def implicit(tangent: Tangent, flat: Tensor, dt: float, share: float) -> Tensor:
 
     Raises:
         RolloutFailure: Newton does not converge.
+        InputError: the field has too many weights.
     """
+    if tangent.normal.only is not None:
+        raise InputError(f"implicit schemes take fields of up to {MANY} weights: take scheme=Scheme.RUNGE_KUTTA.")
     given = [p for p in tangent.problem.parameters() if p.requires_grad]
     found = _Implicit.apply(tangent, dt, share, flat, *given)
     assert isinstance(found, Tensor)

@@ -14,7 +14,7 @@ from physim.sim.model import ColliderKind
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.fields import Field
-from physim.solvers.insr.maps import Weights, rows
+from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.normal import Damped, Normal
 from physim.solvers.insr.points import Points, quadrature, surface
 from physim.solvers.insr.potential import Potential, Shape, Space, end_of, root
@@ -291,8 +291,7 @@ class _Round(torch.autograd.Function):
             space = Space.at(potential, weights.detach())
             change, shape, curvature = _again(stepper, space, past, t, dt, held)
             match = stepper.match(shape, dt)
-            _, found = rows(ctx.found, match.function)
-            normal = Normal(found, match.weight)
+            normal = Normal(match.function, ctx.found, match.weight)
             aimed = match.weight[:, None] * normal.push(normal.solve(cotangent, EXACT))
             # What the points do not see stays as the search began: weights plus change.
             unseen = cotangent - normal.pull(aimed / match.weight[:, None])

@@ -85,24 +85,29 @@ class Weights:
 
 @dataclass
 class _Map:
-    """One map: where its weights begin, its input and output, and how slopes of the output become those of weights."""
+    """One map: where its weights begin, its input and output, and how slopes of the output become those of weights.
+
+    `slopes` takes which of its weights are meant, counted from its first one; all of them without.
+    """
 
     begin: int
     inputs: tuple[Tensor | None, ...]
-    slopes: Callable[[Tensor, Tensor], Tensor]
+    slopes: Callable[[Tensor, Tensor, Tensor | None], Tensor]
     count: int
     outputs: tuple[Tensor | None, ...] = ()
 
 
-def _dense(slope: Tensor, given: Tensor) -> Tensor:
+def _dense(slope: Tensor, given: Tensor, only: Tensor | None) -> Tensor:
+    if only is not None:
+        return slope[:, only // given.shape[1]] * given[:, only % given.shape[1]]
     return (slope[:, :, None] * given[:, None, :]).reshape(slope.shape[0], -1)
 
 
-def _each(slope: Tensor, given: Tensor) -> Tensor:
-    return slope * given
+def _each(slope: Tensor, given: Tensor, only: Tensor | None) -> Tensor:
+    return slope * given if only is None else slope[:, only] * given[:, only]
 
 
-def rows(weights: Tensor, function: Callable[[Weights], Tensor]) -> tuple[Tensor, Tensor]:
+def rows(weights: Tensor, function: Callable[[Weights], Tensor], only: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Values at points and how each weight changes each: no approximation, and no loop over points or weights.
 
     What a point gives depends on weights through affine maps alone, so a weight's share is the slope of the map's
@@ -111,15 +116,16 @@ def rows(weights: Tensor, function: Callable[[Weights], Tensor]) -> tuple[Tensor
     Args:
         weights: flat, (p,).
         function: from weights to what is wanted at each point, (n, m); points must not depend on each other.
+        only: which weights are meant, in order, (k,); all unless given.
 
     Returns:
-        values (n, m), and their derivatives by weights (m, n, p).
+        values (n, m), and their derivatives by weights, (m, n, p) or (m, n, k).
     """
     with torch.enable_grad():
         given = Weights(weights.detach(), recording=True)
         values = function(given)
         n, wanted = values.shape
-        found = weights.new_zeros(wanted, n, weights.shape[0])
+        found = weights.new_zeros(wanted, n, weights.shape[0] if only is None else len(only))
         live = [(m, k, part) for m in given.maps for k, part in enumerate(m.outputs) if part is not None]
         for i in range(wanted):
             slopes = torch.autograd.grad(
@@ -129,8 +135,18 @@ def rows(weights: Tensor, function: Callable[[Weights], Tensor]) -> tuple[Tensor
                 entry = m.inputs[k]
                 if slope is None or entry is None:
                     continue
-                found[i, :, m.begin : m.begin + m.count] += m.slopes(slope, entry.detach())
+                middle, end = m.begin + m.count, m.begin + m.count + slope.shape[1]
+                here, chosen = _among(only, m.begin, middle)
+                found[i, :, here] += m.slopes(slope, entry.detach(), chosen)
                 if k == 0:
-                    end = m.begin + m.count
-                    found[i, :, end : end + slope.shape[1]] += slope
+                    here, chosen = _among(only, middle, end)
+                    found[i, :, here] += slope if chosen is None else slope[:, chosen]
     return values.detach(), found
+
+
+def _among(only: Tensor | None, begin: int, end: int) -> tuple[slice, Tensor | None]:
+    """Columns for weights from `begin` to `end`, and which of these are meant, counted from the first."""
+    if only is None:
+        return slice(begin, end), None
+    low, high = (int(k) for k in torch.searchsorted(only, torch.tensor([begin, end])))
+    return slice(low, high), only[low:high] - begin

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from scipy.linalg import blas, lapack
 from torch import Tensor
 
+from physim.solvers.insr.maps import Weights, rows
+
 MANY = 3000
 """Weights beyond which the matrix is not formed."""
+CHOSEN = 1200
+"""Weights that move at a time where there are more than `MANY`."""
 ACCURATE = 1e-8
 """Relative residual at which conjugate gradients stop."""
 
@@ -72,18 +78,36 @@ class Damped:
         return found
 
 
+def chosen(weights: Tensor) -> Tensor | None:
+    """Weights that are to move at a time, in order: a few at random of many, or None for all.
+
+    Others each time, as follows from the weights themselves, so that a step is a function of its state (Berman and
+    Peherstorfer, Randomized sparse neural Galerkin schemes, NeurIPS 2023).
+    """
+    if len(weights) <= MANY:
+        return None
+    generator = torch.Generator().manual_seed(hash(float(weights.sum())) % 2**31)
+    return torch.randperm(len(weights), generator=generator)[:CHOSEN].sort().values
+
+
 class Normal:
-    """J^T W J of rows J, and its inverse with damping.
+    """J^T W J of rows J, and its inverse with damping; of some of the weights, where the others are to stay.
 
     Args:
-        rows: (m, n, p), m values at n points by p weights.
+        function: from weights to values at points, (n, m).
+        weights: where, (p,).
         weight: of the points, (n,).
+        only: weights that move; all unless given.
     """
 
-    def __init__(self, rows: Tensor, weight: Tensor) -> None:
-        self._outputs = rows.shape[0]
+    def __init__(
+        self, function: Callable[[Weights], Tensor], weights: Tensor, weight: Tensor, only: Tensor | None = None
+    ) -> None:
+        _, found = rows(weights, function, only)
+        self.only, self._size = only, len(weights)
+        self._outputs = found.shape[0]
         self._root = weight.sqrt().repeat(self._outputs)
-        self._damped = Damped((rows * weight.sqrt()[:, None]).flatten(0, 1))
+        self._damped = Damped((found * weight.sqrt()[:, None]).flatten(0, 1))
 
     @property
     def scale(self) -> float:
@@ -98,12 +122,16 @@ class Normal:
 
     def push(self, change: Tensor) -> Tensor:
         """What a change of the weights (p,) does: (n, m)."""
-        return ((self._damped.rows @ change) / self._root).reshape(self._outputs, -1).T
+        moved = change if self.only is None else change[self.only]
+        return ((self._damped.rows @ moved) / self._root).reshape(self._outputs, -1).T
 
     def pull(self, values: Tensor) -> Tensor:
-        """J^T W of values (n, m): (p,)."""
-        return self._damped.rows.T @ (values.T.reshape(-1) * self._root)
+        """J^T W of values (n, m): (p,), zero for weights that stay."""
+        return self._spread(self._damped.rows.T @ (values.T.reshape(-1) * self._root))
 
     def solve(self, right: Tensor, damping: float) -> Tensor:
-        """See `Damped`."""
-        return self._damped.solve(right, damping)
+        """See `Damped`; (p,), zero for weights that stay."""
+        return self._spread(self._damped.solve(right if self.only is None else right[self.only], damping))
+
+    def _spread(self, some: Tensor) -> Tensor:
+        return some if self.only is None else some.new_zeros(self._size).index_copy(0, self.only, some)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from physim.solvers.insr.adam import Descent, descend
-from physim.solvers.insr.maps import Weights, rows
-from physim.solvers.insr.normal import Normal
+from physim.solvers.insr.maps import Weights
+from physim.solvers.insr.normal import Normal, chosen
 
 LEAST, MOST = 1e-14, 1e3
 """Damping that is neither lowered nor raised further, over the mean of the matrix's diagonal."""
@@ -113,8 +113,7 @@ def project(match: Match, start: Tensor, how: Projection, *, first: Normal | Non
     if first is not None:
         weights, missed, loss = _repeat(match, first, weights, missed, loss, damping, how)
     while count < how.linearisations and math.sqrt(loss) > how.tolerance and not stuck:
-        _, found = rows(weights, match.function)
-        normal, count = Normal(found, match.weight), count + 1
+        normal, count = Normal(match.function, weights, match.weight, chosen(weights)), count + 1
         slope, before = normal.pull(missed), loss
         while True:
             step = -normal.solve(slope, damping)

@@ -15,6 +15,7 @@ from physim.errors import GradientError
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.defect import Balanced, balance, residual, share
 from physim.solvers.insr.fields import Box, Field
+from physim.solvers.insr.normal import MANY
 from physim.solvers.insr.points import Points
 from physim.solvers.insr.project import Found, Match, Projection, project
 from physim.solvers.insr.schemes import LATE, Scheme, target
@@ -26,7 +27,7 @@ NEAR = 1e-6
 """Share of the field itself below which what is missed does not matter, where hardly anything changes."""
 LOST = 0.1
 """Share that may be missed at all."""
-SHARP = 5e-3
+SHARP = 1e-3
 """Share of a step's change that may be missed for its gradient to be told."""
 DAMPINGS = 3
 """Tries with a hundred times the damping each."""
@@ -140,6 +141,8 @@ class Stepper:
             with torch.no_grad():
                 taken = self.take(flat, before, points, t, dt)
             return taken.found.weights, taken
+        if len(flat) > MANY:
+            raise GradientError(f"gradients are offered for fields of up to {MANY} weights; this one has {len(flat)}.")
         box: list[Taken] = []
         weights = _Step.apply(self, box, before.detach(), points, t, dt, flat, *given)
         assert isinstance(weights, Tensor)

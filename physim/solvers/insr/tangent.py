@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from physim.solvers.insr.fields import Field
 from physim.solvers.insr.jets import Index, coordinates
-from physim.solvers.insr.maps import Weights, rows
-from physim.solvers.insr.normal import Normal
+from physim.solvers.insr.maps import Weights
+from physim.solvers.insr.normal import Normal, chosen
 from physim.solvers.insr.points import Points
 
 
@@ -75,8 +75,9 @@ class Tangent:
     def __init__(self, field: Field, problem: Equation, points: Points, flat: Tensor, damping: float) -> None:
         self.field, self.problem, self.points, self.damping = field, problem, points, damping
         self.flat = flat.detach()
-        _, found = rows(self.flat, lambda w: carried(field, problem, w, points.x))
-        self.normal = Normal(found, points.weight)
+        self.normal = Normal(
+            lambda w: carried(field, problem, w, points.x), self.flat, points.weight, chosen(self.flat)
+        )
 
     @property
     def held(self) -> float:
