@@ -307,16 +307,28 @@ def test_steps_are_halved_where_they_do_not_hold() -> None:
         divided(lambda s, dt: s.replace(t=s.t + dt, dt=dt, defect=0.2), begin, 1.0, tolerance=0.02, halvings=5)
 
 
+def swirl(x: Tensor) -> Tensor:
+    """A flow that moves, with speeds of about a half."""
+    a, b = 0.5 * math.pi * (x + 1).T
+    along = b.cos() * (a.sin() + 0.5 * (2 * a).sin())
+    up = -b.sin() * (a.cos() + (2 * a).cos())
+    return 0.5 * torch.stack([along, up], dim=1)
+
+
+def test_random_points_are_noticed_elsewhere() -> None:
+    """The pressure's gradient is taken for motion where points do not integrate."""
+    field = Walled(Siren(SQUARE, 14, 2, 4.0), SQUARE, ((1, 1), (1, 1)))
+    with torch.no_grad():
+        good = SolverInsr(Flow(), field, SQUARE)
+        state = good.initial_state(swirl)
+        loose = scattered(SQUARE, good.count, torch.Generator().manual_seed(3))
+        assert good.step(state, None, 0.02).defect < 0.02
+        with pytest.raises(RolloutFailure, match=r"of the equation's terms|misses"):
+            SolverInsr(Flow(), field, SQUARE, points=loose).step(state, None, 0.02)
+
+
 def test_defects_drive_steps() -> None:
     """Of a flow that moves; against steps that are far shorter."""
-
-    def swirl(x: Tensor) -> Tensor:
-        """Speeds of about a half."""
-        a, b = 0.5 * math.pi * (x + 1).T
-        along = b.cos() * (a.sin() + 0.5 * (2 * a).sin())
-        up = -b.sin() * (a.cos() + (2 * a).cos())
-        return 0.5 * torch.stack([along, up], dim=1)
-
     off, x = {}, scattered(SQUARE, 300, torch.Generator().manual_seed(3)).x
     with torch.no_grad():
         for name, tolerance, steps in (("short", 1.0, 16), ("one", 1.0, 2), ("judged", 1e-3, 2)):

@@ -63,7 +63,7 @@ class Settings:
     resolved: float = 0.01
     tangent: float = 1e-9
     seed: int = 0
-    defect: float = 0.3
+    defect: float = 0.1
     halvings: int = 5
 
 
