@@ -187,11 +187,10 @@ def render(
         fps: Pictures per second of the film.
         playback: Simulated seconds per second of film; every saved frame once unless given.
     """
+    from physim.view.field_maps import maps_of
     from physim.view.run_folder import film_of, picture_of
 
     if maps:
-        from physim.view.field_maps import maps_of
-
         say(f"wrote {maps_of(folder, out)}")
     elif png or (out is not None and out.suffix == ".png"):
         say(f"wrote {picture_of(folder, out, color=color)}")

@@ -166,6 +166,20 @@ def test_forces_out_of_balance() -> None:
         assert float(solver.residual(hung, inside).mean()) < 0.02
 
 
+def test_energy_that_hides_between_the_points_is_told() -> None:
+    """By waves that are far finer than the points, at rest and after a fall."""
+    field = Walled(Linear(Siren(BLOCK, 8, 2, 30.0, 2)), BLOCK, CLAMPED)
+    solver = SolverInsr(Body(gel(), BLOCK, gravity=(0.0, -9.81)), field, BLOCK)
+    with torch.no_grad():
+        begin = solver.initial_state()
+        with pytest.raises(RolloutFailure, match="hides between the points"):
+            solver.settle(begin)
+        fine = body(gel(), width=16, gravity=(0.0, -9.81))
+        assert fine.settle(fine.initial_state()).defect < 1e-3
+    with pytest.raises(InputError, match="up to 3000 weights"):
+        body(gel(), width=60)
+
+
 def test_a_ball_is_not_leapt_over() -> None:
     """A block on its way to a ball, whose next step would end behind it."""
     box = Box((0.0, 0.0), (0.1, 0.1))

@@ -131,7 +131,7 @@ def _moving(scene: Scene, field: Field, box: Box, wall: Wall, walls: list[Wall])
         if other.axis != wall.axis and moved & _held(other, box.dim):
             raise scene.error(
                 ("walls", _side(wall), "velocity"),
-                f"the wall would tear the body from '{_side(other)}', which holds it: make that one mirror_slip",
+                f"the wall would tear the body from '{_side(other)}', which holds it too: make that one mirror_slip",
             )
     velocity = torch.tensor([wall.velocity[a] if a in moved else 0.0 for a in range(box.dim)], dtype=torch.float64)
     return Moved(field, box, wall.axis, wall.high, lambda t: velocity * t)

@@ -128,14 +128,14 @@ def run_scene(
 
 def field_arrays(state: FieldState) -> dict[str, np.ndarray]:
     """A field as arrays: with the scene it tells values anywhere; see `field_state`."""
-    numbers = {name: np.array([getattr(state, name)]) for name in ("missed", "dt", "defect")}
+    numbers = {name: np.array([getattr(state, name)]) for name in ("missed", "dt", "defect", "terms")}
     return {"weights": state.weights.detach().numpy(), "before": state.before.detach().numpy(), **numbers}
 
 
 def field_state(arrays: dict[str, np.ndarray]) -> FieldState:
     """The field of a frame or a final state."""
     weights, before = (torch.from_numpy(arrays[name]) for name in ("weights", "before"))
-    numbers = (float(arrays[name][0]) for name in ("t", "missed", "dt", "defect"))
+    numbers = (float(arrays[name][0]) for name in ("t", "missed", "dt", "defect", "terms"))
     return FieldState(weights, before, *numbers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from physim.scene.build_space import MIRRORS, walls_of
 from physim.scene.problems import Findings, known
 from physim.scene.spec import ScenePart
 from physim.scene.spec_measure import ForcePart
@@ -25,6 +26,8 @@ def required(spec: ScenePart, findings: Findings) -> None:
         findings.add(("loads",), "loads need `solver: solid`")
     if spec.pose is not None:
         _pose(spec, findings)
+    if spec.solver != "insr":
+        _mirrors(spec, findings)
     if spec.solver == "insr":
         _field(spec, findings)
     elif spec.field is not None:
@@ -32,6 +35,17 @@ def required(spec: ScenePart, findings: Findings) -> None:
     if spec.solver == "solid":
         for name in spec.colliders:
             findings.add(("colliders", name), "`solver: solid` has clamps and mirrored walls, no colliders; use mpm")
+
+
+def _mirrors(spec: ScenePart, findings: Findings) -> None:
+    """Mirrored walls that would have to move across themselves."""
+    for side, part in walls_of(spec).items():
+        if part.type in MIRRORS and part.velocity and part.velocity["xyz".index(side[0])]:
+            findings.add(
+                ("walls", side, "velocity"),
+                f"a mirrored wall moves along itself only with `solver: {spec.solver}`; push with `slip`, pull "
+                "with a clamp",
+            )
 
 
 def _field(spec: ScenePart, findings: Findings) -> None:

@@ -71,7 +71,8 @@ class Wall:
         high: False for the lower side of the domain, True for the upper.
         position: coordinate of the plane [m].
         kind: slip or no-slip.
-        velocity: velocity of the wall [m/s]; only its tangential part matters, and only for no-slip.
+        velocity: velocity of the wall [m/s]. Its tangential part matters for no-slip; that across takes a face of a
+            body along in the weight-space solver, the others know none.
     """
 
     axis: int

@@ -99,6 +99,7 @@ class FieldState:
         dt: the last step [s]; 0 at the start.
         defect: what the last step left of its equation at points other than those compared, over the equation's terms;
             of a body's energy, over its parts.
+        terms: root mean square of the equation's terms at the start, by which a flow that has come to rest is judged.
     """
 
     weights: Tensor
@@ -107,6 +108,7 @@ class FieldState:
     missed: float = 0.0
     dt: float = 0.0
     defect: float = 0.0
+    terms: float = 0.0
 
     def replace(self, **changes: Tensor | float) -> FieldState:
         """A copy with some fields exchanged."""

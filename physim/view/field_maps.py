@@ -71,7 +71,12 @@ def maps_of(folder: str | Path, out: str | Path | None = None, *, across: int = 
     solver = build(scene).solver
     assert isinstance(solver, SolverInsr)
     chosen = [files[k] for k in sorted({0, len(files) // 2, len(files) - 1})]
-    states = [field_state(load_file(file)) for file in chosen]
+    frames = [load_file(file) for file in chosen]
+    if "weights" not in frames[0]:
+        raise InputError(
+            f"{folder}: its frames hold no fields: it is of an earlier version. `physim run` makes a new one."
+        )
+    states = [field_state(frame) for frame in frames]
     with torch.no_grad():
         return write_figure(_figure(solver, states, across), Path(out) if out is not None else folder / FILE)
 

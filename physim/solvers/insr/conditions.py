@@ -215,7 +215,7 @@ class Mirrored(_Around):
 
 @dataclass(frozen=True)
 class Moved(_Around):
-    """A field plus a motion of one side of a box, which comes to nothing at the side opposite.
+    """A field of a body plus a motion of one side of a box, which comes to nothing at the side opposite.
 
     Attributes:
         field: what has the weights; zero at that side, by `Walled`.
@@ -245,7 +245,12 @@ class Moved(_Around):
 
 def at(field: Field, t: float) -> Field:
     """A field as it is at a time [s], where its conditions move."""
-    return replace(field, field=at(field.field, t), time=t) if isinstance(field, Moved) else field
+    if not isinstance(field, _Around):
+        return field
+    inner = at(field.field, t)
+    if isinstance(field, Moved):
+        return replace(field, field=inner, time=t)
+    return field if inner is field.field else replace(field, field=inner)
 
 
 def wave_box(box: Box, axes: tuple[int, ...]) -> Box:

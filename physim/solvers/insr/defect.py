@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from physim.solvers.insr.fields import Field
@@ -62,8 +61,13 @@ def residual(before: Balance, after: Balance, dt: float, late: float) -> Tensor:
     return (after.amount - before.amount) / dt - (1.0 - late) * before.rate - late * after.rate
 
 
-def share(left: Tensor, before: Balance, after: Balance, points: Points) -> float:
-    """Root mean square of a residual over that of the equation's terms; 0 where nothing happens."""
-    size = torch.maximum(before.size, after.size)
-    missed, whole = ((points.weight * a).sum() for a in (left.square().sum(dim=1), size.square()))
-    return math.sqrt(float(missed / whole)) if float(whole) > 0 else 0.0
+def terms_of(found: Balance, points: Points) -> float:
+    """Root mean square of the size of an equation's terms."""
+    return math.sqrt(float((points.weight * found.size.square()).sum()))
+
+
+def share(left: Tensor, before: Balance, after: Balance, points: Points, least: float) -> float:
+    """Root mean square of a residual over that of the equation's terms, or over `least`; 0 where nothing happens."""
+    missed = math.sqrt(float((points.weight * left.square().sum(dim=1)).sum()))
+    whole = max(terms_of(before, points), terms_of(after, points), least)
+    return 0.0 if whole == 0.0 and missed == 0.0 else missed / whole if whole else math.inf

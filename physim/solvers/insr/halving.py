@@ -10,7 +10,7 @@ from physim.sim.trajectory import RolloutFailure, Status
 HELPS = 0.5
 """Share of a step's defect that half of it must come down to: else the field is to blame, not the step."""
 DOUBLED = 0.25
-"""Share of the tolerance below which twice the step is tried again; the defect grows with its square."""
+"""Share of the tolerance below which a step is as long as was asked for again; the defect grows with its square."""
 CURED = (Status.MISSED, Status.INVERTED)
 """Failures that a shorter step may avoid."""
 
@@ -30,34 +30,30 @@ def divided(
     Raises:
         RolloutFailure: a step fails however short; or misses the tolerance though shorter ones do not help.
     """
-    return _divided(once, state, dt, tolerance, halvings, dt, None)
+    longer = False
 
+    def go(begin: FieldState, h: float, left: int, tried: FieldState | RolloutFailure | None = None) -> FieldState:
+        nonlocal longer
+        if left and tried is None and begin.defect > DOUBLED * tolerance and 0 < begin.dt < 0.6 * h:
+            # What did not hold before is tried again once each time, at twice its length.
+            if longer or begin.dt < 0.3 * h:
+                return go(go(begin, 0.5 * h, left - 1), 0.5 * h, left - 1)
+            longer = True
+        whole = tried or _attempt(once, begin, h)
+        if isinstance(whole, FieldState) and whole.defect <= tolerance:
+            return whole
+        if not left or (isinstance(whole, RolloutFailure) and whole.status not in CURED):
+            raise _told(whole, begin, h, tolerance, f"{dt:.3g} s were asked for" if h < dt else "")
+        half = _attempt(once, begin, 0.5 * h)
+        if (
+            isinstance(whole, FieldState)
+            and isinstance(half, FieldState)
+            and half.defect > max(tolerance, HELPS * whole.defect)
+        ):
+            raise _told(whole, begin, h, tolerance, "half the step does not help")
+        return go(go(begin, 0.5 * h, left - 1, half), 0.5 * h, left - 1)
 
-def _divided(
-    once: Callable[[FieldState, float], FieldState],
-    state: FieldState,
-    dt: float,
-    tolerance: float,
-    halvings: int,
-    asked: float,
-    tried: FieldState | RolloutFailure | None,
-) -> FieldState:
-    """See `divided`; `asked` is the length asked for, `tried` what came of `dt` where that is known."""
-
-    def on(begin: FieldState, done: FieldState | RolloutFailure | None = None) -> FieldState:
-        return _divided(once, begin, 0.5 * dt, tolerance, halvings - 1, asked, done)
-
-    if halvings and tried is None and state.defect > DOUBLED * tolerance and 0 < state.dt < 0.6 * dt:
-        return on(on(state))
-    whole = tried or _attempt(once, state, dt)
-    if isinstance(whole, FieldState) and whole.defect <= tolerance:
-        return whole
-    if not halvings or (isinstance(whole, RolloutFailure) and whole.status not in CURED):
-        raise _told(whole, state, dt, tolerance, f"{asked:.3g} s were asked for" if dt < asked else "")
-    half = _attempt(once, state, 0.5 * dt)
-    if isinstance(whole, FieldState) and isinstance(half, FieldState) and half.defect > HELPS * whole.defect:
-        raise _told(whole, state, dt, tolerance, "half the step does not help")
-    return on(on(state, half))
+    return go(state, dt, halvings)
 
 
 def _attempt(

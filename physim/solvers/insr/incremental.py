@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from physim.solvers.insr.fields import Field
 from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.normal import Damped, Normal
 from physim.solvers.insr.points import Points, quadrature, surface
-from physim.solvers.insr.potential import Potential, Shape, Space, end_of, root
+from physim.solvers.insr.potential import GRAVITY, Potential, Shape, Space, end_of, root
 from physim.solvers.insr.project import Found, Match, Projection, project
 from physim.solvers.insr.steps import FOLLOWED, LOST, Taken, check_unchanged, copies
 from physim.solvers.insr.tangent import derivatives
@@ -37,8 +37,9 @@ UNBALANCED = 1e-6
 """Share of the first imbalance of forces that may be left where no step makes the energy less."""
 PASSED = 0.1
 """Share of a sphere's radius that a point may be deeper in it on its way than at both ends of a step."""
-NOTHING = 1e-14
-"""Energy per volume, over the stiffest modulus, that does not count."""
+NOTHING, HELD, NOISE = 1e-8, 1e-3, 10.0
+"""Strain that does not count where a body is judged: by itself, over a step's motion in sizes of the body, and over the
+strain that the field misses."""
 EXACT = 1e-10
 """Damping of adjoints, over the mean of the diagonal."""
 
@@ -92,7 +93,7 @@ class BodyStepper:
                 )
 
     def step(
-        self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float
+        self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float, terms: float = 0.0
     ) -> tuple[Tensor, Taken]:
         """Weights after a step of `dt` [s], or at equilibrium for an infinite one; differentiable.
 
@@ -130,21 +131,19 @@ class BodyStepper:
             free = box[0].held_back == DAMPINGS[0] and not math.isinf(dt)
             if free or changed <= still:
                 with torch.no_grad():
-                    defect = self._judged(flat.detach(), before.detach(), weights.detach(), t, dt, last, moved)
-                return weights, Taken(
-                    Found(weights.detach(), box[0].found.rms, 1), moved, box[0].damping, defect=defect
-                )
+                    taken = Taken(Found(weights.detach(), box[0].found.rms, 1), moved, box[0].damping)
+                    defect = self._judged(taken, flat.detach(), before.detach(), t, dt, last)
+                return weights, replace(taken, defect=defect)
         told = f"after {ROUNDS} rounds displacements still change by {changed:.2g} m"
         raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
 
-    def _judged(
-        self, flat: Tensor, before: Tensor, weights: Tensor, t: float, dt: float, last: float, moved: float
-    ) -> float:
-        """How much of its energy a body hides between the points, over the parts of that energy and that of motion.
+    def _judged(self, taken: Taken, flat: Tensor, before: Tensor, t: float, dt: float, last: float) -> float:
+        """How much of its energy a body hides between the points, over that energy; gravity's hides nothing.
 
         Raises:
             RolloutFailure: a sphere is passed through in one step, or the body is inverted between the points.
         """
+        weights = taken.found.weights
         self._check_passed(flat, weights, t, dt)
         here, there = (
             p.parts(p.shape(weights), p.past(flat, before, t, dt, last), t, dt) for p in (self.potential, self.judge)
@@ -152,9 +151,12 @@ class BodyStepper:
         if not here or not there:
             raise RolloutFailure(Status.INVERTED, substep=0, particle=-1, t=t, detail="between the points compared")
         body = self.potential.body
-        least = NOTHING * body.stiffest + 0.5 * body.material.rho0 * (moved / dt) ** 2
-        whole = sum(abs(float(part)) for part in there) + body.volume * least
-        return abs(float(sum(here) - sum(there))) / whole
+        # Strains that the field misses anyhow do not count, nor those that holding changes back leaves.
+        strain = NOTHING + HELD * taken.moved / max(body.box.size) + NOISE * taken.found.rms
+        least = body.volume * body.stiffest * strain**2
+        hidden = sum(float(a - b) for k, (a, b) in enumerate(zip(here, there, strict=True)) if k != GRAVITY)
+        whole = sum(float(part) for k, part in enumerate(there) if k != GRAVITY) + least
+        return abs(hidden) / whole
 
     def _check_passed(self, flat: Tensor, weights: Tensor, t: float, dt: float) -> None:
         """Raise where a point of the surface goes through a sphere: on its way far deeper than at both ends."""

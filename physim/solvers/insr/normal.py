@@ -11,18 +11,15 @@ from torch import Tensor
 from physim.solvers.insr.maps import Weights, rows
 
 MANY = 3000
-"""Weights beyond which the matrix is not formed."""
+"""Weights beyond which only some move at a time."""
 CHOSEN = 1200
 """Weights that move at a time where there are more than `MANY`."""
-ACCURATE = 1e-8
-"""Relative residual at which conjugate gradients stop."""
 
 
 class Damped:
     """A^T A with damping, and its inverse.
 
-    Formed and factorised (Cholesky) in the space of the weights where rows exceed them, in that of the rows where they
-    are fewer, and never formed, but solved by conjugate gradients, beyond `MANY` of both.
+    Factorised (Cholesky) in the space of the weights where rows exceed them, in that of the rows where they are fewer.
 
     Args:
         rows: A, (r, p).
@@ -36,16 +33,12 @@ class Damped:
         self.scale = float(rows.square().sum() / rows.shape[1])
         count, size = rows.shape
         self._by_rows = count < size
-        self._matrix = None
         self._factor, self._damping = None, -1.0
-        if min(count, size) <= MANY:
-            self._matrix = blas.dsyrk(1.0, rows.numpy().T, trans=int(self._by_rows), lower=1)
+        self._matrix = blas.dsyrk(1.0, rows.numpy().T, trans=int(self._by_rows), lower=1)
 
     def solve(self, right: Tensor, damping: float) -> Tensor:
         """(A^T A + damping scale)^-1 right, (p,)."""
         shift = damping * self.scale
-        if self._matrix is None:
-            return self._iterate(right, shift)
         if damping != self._damping:
             matrix = self._matrix.copy(order="F")
             matrix.T.flat[:: len(matrix) + 1] += shift
@@ -59,23 +52,6 @@ class Damped:
         # (A^T A + s)^-1 g = (g - A^T (A A^T + s)^-1 A g) / s
         inner = lapack.dpotrs(self._factor, (self.rows @ right).numpy(), lower=1)[0]
         return (right - self.rows.T @ torch.from_numpy(inner)) / shift
-
-    def _iterate(self, right: Tensor, shift: float) -> Tensor:
-        """Conjugate gradients with the diagonal as preconditioner."""
-        diagonal = self.rows.square().sum(dim=0) + shift
-        found, left = torch.zeros_like(right), right.clone()
-        toward = direction = left / diagonal
-        size, target = float(left @ toward), ACCURATE * float(right.norm())
-        for _ in range(2 * right.shape[0]):
-            if float(left.norm()) <= target:
-                break
-            image = self.rows.T @ (self.rows @ direction) + shift * direction
-            step = size / float(direction @ image)
-            found, left = found + step * direction, left - step * image
-            toward = left / diagonal
-            size, before = float(left @ toward), size
-            direction = toward + size / before * direction
-        return found
 
 
 def chosen(weights: Tensor) -> Tensor | None:

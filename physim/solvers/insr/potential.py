@@ -15,6 +15,9 @@ from physim.solvers.insr.maps import Weights, rows
 from physim.solvers.insr.points import Points
 from physim.solvers.insr.tangent import derivatives
 
+GRAVITY = 1
+"""Which of `Potential.parts` is gravity's."""
+
 
 @dataclass(frozen=True)
 class Shape:

@@ -16,13 +16,14 @@ from physim.sim.state import Control, FieldState, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import at
-from physim.solvers.insr.defect import Balanced, balance, residual
+from physim.solvers.insr.defect import Balanced, balance, residual, terms_of
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.flow import Flow
 from physim.solvers.insr.halving import divided
 from physim.solvers.insr.incremental import BodyStepper
 from physim.solvers.insr.jets import Index
 from physim.solvers.insr.maps import Weights
+from physim.solvers.insr.normal import MANY
 from physim.solvers.insr.points import Points, quadrature, scattered
 from physim.solvers.insr.project import Match, Projection, project
 from physim.solvers.insr.schemes import LATE, Scheme
@@ -119,6 +120,10 @@ class SolverInsr:
     ) -> None:
         if field.dim != box.dim:
             raise InputError(f"a field of {field.dim} coordinates in a box of {box.dim}.")
+        if at(field, 1.0) is not field and not isinstance(problem, Body):
+            raise InputError("conditions that move are those of bodies.")
+        if isinstance(problem, Body) and field.size > MANY:
+            raise InputError(f"a body takes a field of up to {MANY} weights; this one has {field.size}.")
         self.problem, self.field, self.box, self.periodic = problem, field, box, periodic
         self.settings = settings or Settings()
         self.model = model if model is not None else FieldModel(problem)
@@ -178,7 +183,12 @@ class SolverInsr:
         if missed > self.settings.resolved * size:
             told = f"it misses {missed:.2g} of {size:.2g} (root mean squares) with {self.field.size} weights"
             raise RolloutFailure(Status.UNRESOLVED, substep=0, particle=-1, t=0.0, detail=told)
-        return FieldState(weights, weights, missed=missed)
+        terms = 0.0
+        if isinstance(self.problem, Balanced):
+            shown = weights if bool(wanted(self._checks.x).any()) else self.field.start(generator)
+            with torch.no_grad():
+                terms = terms_of(balance(self.problem, self.field, shown, self._checks.x), self._checks)
+        return FieldState(weights, weights, missed=missed, terms=terms)
 
     def points(self, t: float) -> Points:
         """Where a step that begins at `t` [s] compares: fixed points that integrate, or others at each time."""
@@ -203,8 +213,9 @@ class SolverInsr:
 
     def _once(self, state: FieldState, dt: float) -> FieldState:
         points = self.points(state.t)
-        weights, taken = self.stepper.step(state.weights, state.before, points, state.t, dt, state.dt)
-        return FieldState(weights, state.weights, state.t + dt, taken.found.rms, dt, taken.defect)
+        given = (state.weights, state.before, points, state.t, dt, state.dt, state.terms)
+        weights, taken = self.stepper.step(*given)
+        return FieldState(weights, state.weights, state.t + dt, taken.found.rms, dt, taken.defect, state.terms)
 
     def advance(
         self, state: FieldState, control: Control | None, dt: float, substeps: int, *, keep: bool = False
@@ -233,7 +244,10 @@ class SolverInsr:
         weights, taken = self.stepper.step(
             state.weights, state.before, self.points(state.t), state.t, math.inf, state.dt
         )
-        return FieldState(weights, weights, state.t, taken.found.rms, math.inf)
+        if taken.defect > self.settings.defect:
+            told = f"{taken.defect:.2g} of its energy hides between the points compared: take more of them"
+            raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=state.t, detail=told)
+        return FieldState(weights, weights, state.t, taken.found.rms, math.inf, taken.defect)
 
     def sample(self, state: FieldState, x: Tensor, wanted: Sequence[Index] | None = None) -> Tensor:
         """Values of the field, or derivatives, at positions [m], (n, dim): (n, outputs, k); differentiable."""
@@ -261,10 +275,15 @@ class SolverInsr:
             begin, end = (balance(problem, self.field, w, x) for w in (state.before, flat))
             late = LATE.get(self.scheme, 0.5)
             left, size = residual(begin, end, state.dt, late), torch.maximum(begin.size, end.size)
+            if self.scheme is Scheme.SEMI_LAGRANGIAN:
+                # A step follows characteristics, however far, and is to be compared with what it followed.
+                wanted, _ = self.stepper.aim(None, state.before, Points(x, x.new_ones(len(x))), state.dt)
+                left = (end.amount - wanted) / state.dt
         else:
             raise InputError("this equation does not say what is balanced at a point.")
         whole = size.square().mean().sqrt()
-        return left.square().sum(dim=1).sqrt() / whole if float(whole) > 0 else 0.0 * whole.expand(len(x))
+        missed = left.square().sum(dim=1).sqrt()
+        return missed if float(whole) == 0.0 else missed / whole
 
     def particles(self, state: FieldState) -> ParticleState:
         """Positions, velocities and deformation of the material points; differentiable in the weights."""

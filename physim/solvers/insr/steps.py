@@ -31,6 +31,8 @@ SHARP = 1e-3
 """Share of a step's change that may be missed for its gradient to be told."""
 DAMPINGS = 3
 """Tries with a hundred times the damping each."""
+STILL = 1e-3
+"""Share of the equation's terms at the start that those of a step are compared with at least."""
 SETTLED = 1e-2
 """Newton decrement over the change of a step beyond which its gradient is refused."""
 
@@ -71,7 +73,7 @@ class Stepper:
         self.latest = last
         return last
 
-    def take(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float) -> Taken:
+    def take(self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, terms: float) -> Taken:
         """A step of `dt` [s] from weights `flat`, (p,).
 
         Raises:
@@ -96,9 +98,9 @@ class Stepper:
             finite = math.isfinite(best.share)
             told = f"it misses {best.found.rms:.2g}, the step changes {best.moved:.2g}" if finite else "not finite"
             raise RolloutFailure(Status.MISSED, substep=0, particle=-1, t=t, detail=told)
-        return dataclasses.replace(best, defect=self.defect(flat, best, dt))
+        return dataclasses.replace(best, defect=self.defect(flat, best, dt, terms))
 
-    def defect(self, flat: Tensor, taken: Taken, dt: float) -> float:
+    def defect(self, flat: Tensor, taken: Taken, dt: float, terms: float) -> float:
         """What a step left of its equation at other points, over the equation's terms.
 
         Along characteristics, which a step may follow far, it is what the step missed there over what it changes.
@@ -113,7 +115,7 @@ class Stepper:
         if not isinstance(self.problem, Balanced):
             return 0.0
         begin, end = (balance(self.problem, self.field, w, checks.x) for w in (flat, after))
-        return share(residual(begin, end, dt, LATE.get(self.scheme, 0.5)), begin, end, checks)
+        return share(residual(begin, end, dt, LATE.get(self.scheme, 0.5)), begin, end, checks, STILL * terms)
 
     def _once(self, flat: Tensor, before: Tensor, points: Points, dt: float, damping: float) -> Taken:
         tangent = self.tangent(points, flat, damping) if self.in_tangent else None
@@ -133,18 +135,18 @@ class Stepper:
         return target(self.scheme, self.field, self.problem, tangent, flat, points, self.box, dt)
 
     def step(
-        self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float
+        self, flat: Tensor, before: Tensor, points: Points, t: float, dt: float, last: float, terms: float
     ) -> tuple[Tensor, Taken]:
         """`take`, differentiable in the weights and the problem's parameters."""
         given = [p for p in self.problem.parameters() if p.requires_grad]
         if not torch.is_grad_enabled() or not (flat.requires_grad or given):
             with torch.no_grad():
-                taken = self.take(flat, before, points, t, dt)
+                taken = self.take(flat, before, points, t, dt, terms)
             return taken.found.weights, taken
         if len(flat) > MANY:
             raise GradientError(f"gradients are offered for fields of up to {MANY} weights; this one has {len(flat)}.")
         box: list[Taken] = []
-        weights = _Step.apply(self, box, before.detach(), points, t, dt, flat, *given)
+        weights = _Step.apply(self, box, before.detach(), points, t, dt, terms, flat, *given)
         assert isinstance(weights, Tensor)
         return weights, box[0]
 
@@ -192,9 +194,17 @@ class _Step(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, stepper: Stepper, box: list, before: Tensor, points: Points, t: float, dt: float, *given: Tensor
+        ctx: Any,
+        stepper: Stepper,
+        box: list,
+        before: Tensor,
+        points: Points,
+        t: float,
+        dt: float,
+        terms: float,
+        *given: Tensor,
     ) -> Tensor:
-        taken = stepper.take(given[0].detach(), before, points, t, dt)
+        taken = stepper.take(given[0].detach(), before, points, t, dt, terms)
         box.append(taken)
         ctx.stepper, ctx.points, ctx.t, ctx.dt, ctx.taken = stepper, points, t, dt, taken
         ctx.then = copies(stepper.problem)
@@ -223,13 +233,13 @@ class _Step(torch.autograd.Function):
             leaf = flat.detach().requires_grad_()
             wanted, _ = stepper.aim(before, leaf, points, ctx.dt)
             _check_settled(after, wanted.detach(), taken, ctx.t)
-            needed = [leaf, *given] if ctx.needs_input_grad[6] else given
+            needed = [leaf, *given] if ctx.needs_input_grad[7] else given
             found = torch.autograd.grad(wanted, needed, pulled, allow_unused=True)
-        slopes = found if ctx.needs_input_grad[6] else (None, *found)
+        slopes = found if ctx.needs_input_grad[7] else (None, *found)
         for slope in slopes:
             if slope is not None and not torch.isfinite(slope).all():
                 raise GradientError(f"step at t = {ctx.t:.6g} s: the gradient of its target is not finite.")
-        return (None,) * 6 + slopes
+        return (None,) * 7 + slopes
 
 
 def _check_settled(after: Tangent, wanted: Tensor, taken: Taken, t: float) -> None:
