@@ -408,6 +408,8 @@ def test_what_does_not_fit_together_is_refused() -> None:
         vortex(0.0).initial_state()
     with pytest.raises(InputError, match="lower < upper"):
         Box((0.0,), (0.0,))
+    with pytest.warns(UserWarning, match="nothing tells the vorticity"):
+        SolverInsr(Flow(0.1), Walled(Siren(SQUARE, 6, 1, 3.0), SQUARE, ((1, 1), (1, 1))), SQUARE)
     solver = vortex(0.0, width=6)
     state = solver.initial_state(lambda x: 0.0 * x)
     with pytest.raises(InputError, match="lies outside of the flow"):

@@ -73,7 +73,17 @@ def settled(
             with torch.no_grad():
                 state = solver.settle(_apart(solver).initial_state(start))
         except PhysimError as error:
-            rows.append([name, str(solver.field.size), "", "", "", f"{time.process_time() - began:.1f}", str(error)])
+            rows.append(
+                [
+                    name,
+                    str(solver.field.size),
+                    "",
+                    "",
+                    "",
+                    f"{time.process_time() - began:.1f}",
+                    str(error).split("frequency ")[-1],
+                ]
+            )
             continue
         cpu, e = time.process_time() - began, energy(solver, state)
         u = solver.sample(state, given.places)[..., 0]

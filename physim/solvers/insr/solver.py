@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from physim.errors import InputError
 from physim.sim.state import Control, FieldState, ParticleState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.body import Body
-from physim.solvers.insr.conditions import at
+from physim.solvers.insr.conditions import Walled, at
 from physim.solvers.insr.defect import Balanced, balance, residual, terms_of
 from physim.solvers.insr.fields import Box, Field
 from physim.solvers.insr.flow import Flow
@@ -34,6 +35,8 @@ from physim.solvers.insr.transport import Transport
 
 ROWS = 3.0
 """Values compared per weight; below this a field is right at the points and wild between them."""
+LEAST = 300
+"""Points at which a body's energy is taken at least: fewer leave motions that cost nothing, along which it creeps."""
 ROUNDS = 3
 """Sets of points that a field which is compared at random points begins with."""
 STEPS, START = Projection(), Projection(linearisations=60, damping=1e-3)
@@ -118,12 +121,7 @@ class SolverInsr:
         begin: Callable[[Tensor], Tensor] | None = None,
         X: Tensor | None = None,
     ) -> None:
-        if field.dim != box.dim:
-            raise InputError(f"a field of {field.dim} coordinates in a box of {box.dim}.")
-        if at(field, 1.0) is not field and not isinstance(problem, Body):
-            raise InputError("conditions that move are those of bodies.")
-        if isinstance(problem, Body) and field.size > MANY:
-            raise InputError(f"a body takes a field of up to {MANY} weights; this one has {field.size}.")
+        _check_fits(problem, field, box)
         self.problem, self.field, self.box, self.periodic = problem, field, box, periodic
         self.settings = settings or Settings()
         self.model = model if model is not None else FieldModel(problem)
@@ -131,6 +129,8 @@ class SolverInsr:
         given = isinstance(problem, Transport)
         self.scheme = scheme or (Scheme.SEMI_LAGRANGIAN if given else Scheme.RUNGE_KUTTA)
         self.count = math.ceil(self.settings.points * field.size / (field.outputs * len(problem.carried)))
+        if isinstance(problem, Body):
+            self.count = max(self.count, LEAST)
         how = self.settings
         along = self.scheme is Scheme.SEMI_LAGRANGIAN
         if along and periodic:
@@ -326,3 +326,20 @@ class SolverInsr:
 
     def _match(self, points: Points, value: Tensor) -> Match:
         return Match(lambda w: carried(self.field, self.problem, w, points.x), value, points.weight)
+
+
+def _check_fits(problem: Any, field: Field, box: Box) -> None:
+    """Refuse what does not go together, and warn of what goes wrong slowly."""
+    if field.dim != box.dim:
+        raise InputError(f"a field of {field.dim} coordinates in a box of {box.dim}.")
+    if isinstance(problem, Body):
+        if field.size > MANY:
+            raise InputError(f"a body takes a field of up to {MANY} weights; this one has {field.size}.")
+    elif at(field, 1.0) is not field:
+        raise InputError("conditions that move are those of bodies.")
+    if isinstance(problem, Flow) and problem.viscous and isinstance(field, Walled) and (1, 1) in field.powers:
+        warnings.warn(
+            "a viscous flow along walls where only the stream function is zero: nothing tells the vorticity there, and "
+            "errors grow. Use Mirrored for slip, power 2 for no slip.",
+            stacklevel=3,
+        )
