@@ -44,6 +44,11 @@ CASES = {
     "step that does not fit": ("dt: auto", "dt: 3 us", "such as dt ="),
     "wall off the grid": ("mirror_no_slip}", "mirror_no_slip, position: 3}", "3 m is off the grid, which spans 0 to"),
     "wall between nodes": ("mirror_no_slip}", "mirror_no_slip, position: 13 mm}", "The nearest place is 0.01 m"),
+    "wall that moves across": (
+        "mirror_no_slip}",
+        "mirror_no_slip, velocity: [0, 1]}",
+        "walls.y_min.velocity: a mirrored wall moves along itself only",
+    ),
     "friction without friction": ("type: mirror_no_slip", "type: slip, friction: 1", "friction is for `type: coulomb`"),
     "wall along z in 2D": ("y_min:", "z_min:", "a 2D scene has no z walls"),
     "name with a dot": ("  gel:", "  gel.1:", "8: materials.gel.1: 'gel.1' cannot be a name: a name is made of"),
