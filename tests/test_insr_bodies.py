@@ -97,12 +97,25 @@ def test_a_floor_carries_the_weight(obstacle: Collider) -> None:
     problem, around = solver.problem, solver.stepper.potential.surface
     assert isinstance(problem, Body)
     x = around.x + solver.sample(state, around.x)[:, :, 0]
-    push = problem.firm * (around.weight * (-problem.gaps(x, state.t)[:, 0]).clamp(min=0.0)).sum()
+    push = problem.firm.detach() * (around.weight * (-problem.gaps(x, state.t)[:, 0]).clamp(min=0.0)).sum()
     assert float(push) == pytest.approx(1000 * 9.81 * 0.01, rel=0.01)
 
 
 FLOOR = Collider.plane((0.0, -0.005, 0.0), (0.0, 1.0, 0.0), name="floor")
 BALL = Collider(ColliderKind.SPHERE, (0.03, 0.03, 0.03), (0.18, -0.032, 0.0), name="ball")
+
+
+def test_contact_is_as_firm_as_the_body() -> None:
+    """A body ten times as stiff under ten times the weight lies as it lay."""
+    found = []
+    for scale in (1.0, 10.0):
+        material = gel()
+        solver = body(material, gravity=(0.0, -9.81 * scale), obstacles=[FLOOR])
+        # As a fit changes it, with the body already made.
+        material.set(E=5e4 * scale)
+        with torch.no_grad():
+            found.append(solver.carried(solver.settle(solver.initial_state()), solver.points(0.0).x))
+    assert float((found[1] - found[0]).abs().max()) < 5e-3 * float(found[0].abs().max())
 
 
 @pytest.mark.parametrize("obstacle", [None, FLOOR, BALL], ids=["free", "floor", "ball"])

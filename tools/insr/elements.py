@@ -115,13 +115,17 @@ class Elements:
             total += area * float(self.body.material.energy(F, theta).sum())
         if self.body.obstacles:
             _, gap, _ = self._touching(u)
-            total += 0.5 * self.body.firm * float((self.skin[2][:, None] * gap.clamp(max=0.0).square()).sum())
+            total += 0.5 * self._firm * float((self.skin[2][:, None] * gap.clamp(max=0.0).square()).sum())
         return total
+
+    @property
+    def _firm(self) -> float:
+        return float(self.body.firm.detach())
 
     def pressed(self, u: Tensor) -> Tensor:
         """Force of all obstacles on the body [N/m], (2,)."""
         _, gap, normal = self._touching(u)
-        return (self.body.firm * self.skin[2][:, None, None] * (-gap).clamp(min=0.0)[..., None] * normal).sum((0, 1))
+        return (self._firm * self.skin[2][:, None, None] * (-gap).clamp(min=0.0)[..., None] * normal).sum((0, 1))
 
     def reach(self, u: Tensor) -> Tensor:
         """As `solve`, by way of bodies that are easier to compress: a start far off has not the right volume."""
@@ -205,7 +209,7 @@ class Elements:
             _, gap, normal = self._touching(u)
             ends = (2 * pairs[..., None] + torch.arange(2)).reshape(-1, 4)
             for g, n in zip(gap.unbind(dim=1), normal.unbind(dim=1), strict=True):
-                firm = self.body.firm * lengths * (g < 0)
+                firm = self._firm * lengths * (g < 0)
                 along = (shares[:, :, None] * n[:, None, :]).reshape(-1, 4)
                 slope.index_add_(0, ends.reshape(-1), ((firm * g)[:, None] * along).reshape(-1))
                 data.append((firm[:, None, None] * along[:, :, None] * along[:, None, :]).reshape(-1))

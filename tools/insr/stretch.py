@@ -153,7 +153,8 @@ def contact(kind: str, widths: Sequence[int], grids: int) -> None:
     shape = (COARSE // 2, COARSE) if free else (4 * COARSE, COARSE)
     first = Elements.clamped(body, shape, (True, False), (0,) if free else (0, 1))
     # A free body begins as deep in the floor as bears its weight, for nothing but contact holds it.
-    down = torch.tensor([0.0, -9.81 * 1000.0 * box.size[1] / body.firm if free else 0.0], dtype=torch.float64)
+    depth = 9.81 * 1000.0 * box.size[1] / float(body.firm.detach()) if free else 0.0
+    down = torch.tensor([0.0, -depth], dtype=torch.float64)
 
     def begun(x: Tensor) -> Tensor:
         return down.expand(len(x), 2)

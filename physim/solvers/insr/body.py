@@ -28,7 +28,7 @@ class Body(nn.Module):
         velocity: at t = 0, from positions at rest [m], (n, dim), to [m/s], (n, dim); at rest unless given.
         obstacles: planes and spheres that it may not enter, without friction; their `motion` is followed.
         firm: energy of a penetration g is `firm modulus / length g^2 / 2` per area, with the stiffest modulus of the
-            material as it is now: contact does not change with a modulus that is fitted.
+            material: contact is as firm for a body that turns out ten times as stiff.
 
     Raises:
         InputError: the law has no energy or flows, an obstacle is neither plane nor sphere.
@@ -59,9 +59,19 @@ class Body(nn.Module):
                 raise InputError(f"'{obstacle.name}': the weight-space solver knows planes that do not turn.")
         self.material, self.box, self.velocity, self.obstacles = material, box, velocity, tuple(obstacles)
         self._gravity = gravity if callable(gravity) else tuple(gravity or (0.0,) * box.dim)
-        rest = torch.eye(3, dtype=torch.float64)[None]
-        self.stiffest = float(torch.linalg.eigvalsh(self.tangent(rest)[1]).max())
-        self.firm = firm * self.stiffest / max(box.size)
+        self._firm = firm
+        with torch.no_grad():
+            self.stiffest = float(self._stiffness())
+
+    @property
+    def firm(self) -> Tensor:
+        """Stiffness of contact [Pa/m], (); differentiable in the material's parameters."""
+        return self._firm / max(self.box.size) * self._stiffness()
+
+    def _stiffness(self) -> Tensor:
+        """The stiffest modulus at rest [Pa], ()."""
+        found = torch.linalg.eigvalsh(self._tangent(torch.eye(3, dtype=torch.float64)[None])[1]).max()
+        return found if torch.is_grad_enabled() else found.detach()
 
     @property
     def dim(self) -> int:
@@ -90,13 +100,20 @@ class Body(nn.Module):
 
     def tangent(self, F: Tensor) -> tuple[Tensor, Tensor]:
         """P = dpsi/dF [Pa], (n, dim dim), and dP/dF [Pa], (n, dim dim, dim dim), rows of F one after another."""
+        P, stiff = self._tangent(F, keep=False)
+        return P.detach(), stiff.detach()
+
+    def _tangent(self, F: Tensor, *, keep: bool = True) -> tuple[Tensor, Tensor]:
+        """See `tangent`; `keep`: differentiable in the material's parameters."""
         d = self.box.dim
         with torch.enable_grad():
             F = F.detach().requires_grad_()
             (P,) = torch.autograd.grad(self.material.energy(F).sum(), F, create_graph=True)
             flat = P[:, :d, :d].flatten(1)
-            columns = [torch.autograd.grad(flat[:, k].sum(), F, retain_graph=True)[0] for k in range(d * d)]
-        return flat.detach(), torch.stack([c[:, :d, :d].flatten(1) for c in columns], dim=1)
+            columns = [
+                torch.autograd.grad(flat[:, k].sum(), F, retain_graph=True, create_graph=keep)[0] for k in range(d * d)
+            ]
+            return flat, torch.stack([c[:, :d, :d].flatten(1) for c in columns], dim=1)
 
     @property
     def local(self) -> Sequence[Index]:
