@@ -74,6 +74,26 @@ def test_a_free_body_falls_as_implicit_euler_does() -> None:
     assert torch.allclose(seen.F, torch.eye(3, dtype=torch.float64).expand_as(seen.F), atol=1e-5)
 
 
+def test_a_bar_swings_as_the_oscillator_of_implicit_euler_does() -> None:
+    """Its first longitudinal mode, sin(pi x / 2 L) with c = sqrt(E / rho): u_n+1 (1 + (w dt)^2) = 2 u_n - u_n-1."""
+    length, dt, speed = 0.2, 2e-3, 0.01
+    solver = body(
+        gel(nu=0.0),
+        width=14,
+        velocity=lambda x: speed * torch.stack([(0.5 * math.pi * x[:, 0] / length).sin(), 0.0 * x[:, 0]], dim=1),
+    )
+    w = 0.5 * math.pi / length * math.sqrt(5e4 / 1000.0)
+    exact, found = [0.0, speed * dt / (1 + (w * dt) ** 2)], [0.0]
+    with torch.no_grad():
+        state = solver.initial_state()
+        for _ in range(40):
+            state = solver.step(state, None, dt)
+            found.append(float(tip(solver, state)[0]))
+            exact.append((2 * exact[-1] - exact[-2]) / (1 + (w * dt) ** 2))
+    assert min(found) < -0.3 * max(found), "it has swung back"
+    assert max(abs(a - b) for a, b in zip(found, exact, strict=False)) < 2e-3 * max(found)
+
+
 def test_three_dimensions() -> None:
     box = Box((0.0, 0.0, 0.0), (0.1, 0.05, 0.05))
     solver = body(gel(5e6, 0.0), ((1, 0), (0, 0), (0, 0)), box=box, width=14, gravity=(9.81, 0.0, 0.0))
