@@ -59,14 +59,21 @@ class Body(nn.Module):
                 raise InputError(f"'{obstacle.name}': the weight-space solver knows planes that do not turn.")
         self.material, self.box, self.velocity, self.obstacles = material, box, velocity, tuple(obstacles)
         self._gravity = gravity if callable(gravity) else tuple(gravity or (0.0,) * box.dim)
-        self._firm = firm
+        self._firm, self._known = firm, None
         with torch.no_grad():
             self.stiffest = float(self._stiffness())
 
     @property
     def firm(self) -> Tensor:
         """Stiffness of contact [Pa/m], (); differentiable in the material's parameters."""
-        return self._firm / max(self.box.size) * self._stiffness()
+        unit = self._firm / max(self.box.size)
+        if torch.is_grad_enabled():
+            return unit * self._stiffness()
+        # Asked for at every look at the energy, and as long as parameters stay the same number.
+        now = [p.detach().clone() for p in self.material.parameters()]
+        if self._known is None or not all(map(torch.equal, self._known[0], now)):
+            self._known = now, self._stiffness()
+        return unit * self._known[1]
 
     def _stiffness(self) -> Tensor:
         """The stiffest modulus at rest [Pa], ()."""
