@@ -118,6 +118,8 @@ def test_a_floor_carries_the_weight(obstacle: Collider) -> None:
     assert isinstance(problem, Body)
     x = around.x + solver.sample(state, around.x)[:, :, 0]
     push = problem.firm.detach() * (around.weight * (-problem.gaps(x, state.t)[:, 0]).clamp(min=0.0)).sum()
+    force = solver.collider_forces(state, 0.05)[0]
+    assert force.tolist() == pytest.approx([0.0, -float(push), 0.0], abs=1e-9)
     assert float(push) == pytest.approx(1000 * 9.81 * 0.01, rel=0.01)
 
 
@@ -136,6 +138,27 @@ def test_contact_is_as_firm_as_the_body() -> None:
         with torch.no_grad():
             found.append(solver.carried(solver.settle(solver.initial_state()), solver.points(0.0).x))
     assert float((found[1] - found[0]).abs().max()) < 5e-3 * float(found[0].abs().max())
+
+
+def test_gradient_of_the_force_on_a_ball() -> None:
+    material = gel()
+    material.free("E")
+    solver, raw = body(material, gravity=(0.0, -9.81), obstacles=[BALL]), material.raw["E"]
+
+    def force() -> Tensor:
+        return solver.collider_forces(solver.settle(solver.initial_state()), 0.0)[0]
+
+    value = force()
+    (slope,) = torch.autograd.grad(value[1], raw)
+    pair, old = [], raw.detach().clone()
+    with torch.no_grad():
+        for sign in (1.0, -1.0):
+            raw.copy_(old + sign * 1e-3)
+            pair.append(float(force()[1]))
+    assert -1000 * 9.81 * 0.2 * 0.05 < float(value[1].detach()) < 0, "it carries a part of the weight"
+    assert float(slope) == pytest.approx((pair[0] - pair[1]) / 2e-3, rel=1e-3)
+    with pytest.raises(InputError, match="no obstacle"):
+        body(gel()).collider_forces(solver.initial_state(), 0.0)
 
 
 @pytest.mark.parametrize("obstacle", [None, FLOOR, BALL], ids=["free", "floor", "ball"])
@@ -302,6 +325,31 @@ def test_a_wall_pulls_a_body(tmp_path: Path, kind: str, squeezed: bool) -> None:
     assert mu * (b - 1 / b) + lam * math.log(1.2 * b) / b == pytest.approx(0.0, abs=1e-4 * mu)
     with pytest.raises(InputError, match="tear the body from 'y_min'"):
         build(load_scene(path, [f"walls={walls}", "walls.y_min.type=mirror_no_slip"]))
+
+
+def test_a_scene_observes_the_force_of_a_ball(tmp_path: Path) -> None:
+    """Every section below bears it, as the balance of what lies above asks."""
+    path = tmp_path / "press.yaml"
+    path.write_text(SCENE)
+    changes = [
+        "walls={y_min: {type: mirror_no_slip, position: 0}}",
+        "gravity=[0, 0]",
+        "colliders={ball: {sphere: {center: [0.1, 0.1], radius: 5 cm}, velocity: [0, -4 mm/s]}}",
+        "observe={push: {kind: force, collider: ball, direction: [0, 1]}}",
+        "time={duration: 1 s, frame: 1 s, dt: 1 s}",
+        "field.width=14",
+    ]
+    result = run_scene(load_scene(path, changes), tmp_path / "runs")
+    push = float(result.series["push"][-1, 0])
+    assert result.series["push"][0, 0] == 0.0 and push > 1.0
+    built = build(load_scene(path, changes))
+    solver, problem = built.solver, built.solver.problem
+    state = field_state(load_file(result.folder / FINAL))
+    with torch.no_grad():
+        along = quadrature(Box((0.0,), (0.2,)), 200)
+        section = torch.cat([along.x, torch.full_like(along.x, 0.02)], dim=1)
+        P, _ = problem.tangent(problem.deformation(solver.sample(state, section, problem.wanted)))
+    assert push == pytest.approx(-0.2 * float(along.weight @ P[:, 3]), rel=0.02)
 
 
 def test_the_same_law_sags_alike_in_two_solvers(tmp_path: Path) -> None:

@@ -167,23 +167,13 @@ def contact(kind: str, widths: Sequence[int], grids: int) -> None:
     print(judged("displacement off", off[1], 0.01))
     theirs = given.finest[0].pressed(given.finest[1])[1]
     if last is not None:
-        ours, weight = pressed(*last), 9.81 * 1000.0 * body.volume
+        weight = 9.81 * 1000.0 * body.volume
+        with torch.no_grad():
+            ours = -float(last[0].collider_forces(last[1], 0.0)[0, 1])
         print(f"Contact's force: {ours:.5g} N/m, elements {theirs:.5g}, weight {weight:.5g}.")
         print(judged("force off the elements'", abs(ours / float(theirs) - 1.0), 0.01))
         if free:
             print(judged("force off the weight", abs(ours / weight - 1.0), 0.01))
-
-
-def pressed(solver: SolverInsr, state: FieldState) -> float:
-    """Force of contact upwards [N/m]: the slope of its energy by a motion of the whole body."""
-    assert isinstance(solver.stepper, BodyStepper)
-    potential, body = solver.stepper.potential, solver.stepper.potential.body
-    shape = potential.shape(state.weights.detach())
-    assert shape.skin is not None
-    lifted = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    inside = (-body.gaps(shape.skin.detach() + lifted, state.t)).clamp(min=0.0)
-    total = 0.5 * body.firm * (potential.surface.weight[:, None] * inside.square()).sum()
-    return -float(torch.autograd.grad(total, lifted)[0][1])
 
 
 def gradients() -> None:

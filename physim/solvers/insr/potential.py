@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import at
@@ -108,6 +108,20 @@ class Potential:
         if last == 0.0:
             return now + dt * first(x) if first is not None else now
         return now + dt / last * (now - self.at(t - last).displacement(Weights(before), x))
+
+    def pressed(self, flat: Tensor, t: float) -> Tensor:
+        """Force of the body on each obstacle at a time [s], (c, 3) [N] (N/m in 2D); differentiable in all."""
+        grad = torch.is_grad_enabled()
+        with torch.enable_grad():
+            skin = self.at(t).skin(Weights(flat))
+            skin = skin if skin.requires_grad else skin.requires_grad_()
+            gaps, firm, found = self.body.gaps(skin, t), self.body.firm, []
+            for gap in gaps.unbind(dim=1):
+                (normal,) = torch.autograd.grad(gap.sum(), skin, create_graph=True)
+                load = firm * self.surface.weight * (-gap).clamp(min=0.0)
+                found.append(-(load[:, None] * normal).sum(dim=0))
+            forces = nn.functional.pad(torch.stack(found), (0, 3 - self.body.dim))
+        return forces if grad else forces.detach()
 
     def rms(self, values: Tensor) -> float:
         """Root mean square of vectors at the points."""

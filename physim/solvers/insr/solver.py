@@ -324,6 +324,18 @@ class SolverInsr:
             raise InputError(f"the point ({where}) m lies outside of the flow, {self.box.lower} to {self.box.upper} m.")
         return nn.functional.pad(self.carried(state, places), (0, 3 - self.box.dim))
 
+    def collider_forces(self, state: FieldState, dt: float) -> Tensor:
+        """Force of a body on each obstacle [N], (c, 3), N/m in 2D; differentiable in weights and parameters.
+
+        It is that of contact in the state itself, whatever `dt`.
+
+        Raises:
+            InputError: there is no obstacle.
+        """
+        if not isinstance(self.stepper, BodyStepper) or not self.stepper.potential.body.obstacles:
+            raise InputError("there is no obstacle that a force could act on.")
+        return self.stepper.potential.pressed(state.weights, state.t)
+
     def _match(self, points: Points, value: Tensor) -> Match:
         return Match(lambda w: carried(self.field, self.problem, w, points.x), value, points.weight)
 
