@@ -13,7 +13,7 @@ from physim.sim.rollout import rollout
 from physim.sim.state import FieldState
 from physim.sim.trajectory import RolloutFailure, Status
 from physim.solvers.insr.adam import Descent
-from physim.solvers.insr.conditions import Linear, Mirrored, Periodic, Walled, wave_box
+from physim.solvers.insr.conditions import Linear, Mirrored, Moved, Periodic, Walled, wave_box
 from physim.solvers.insr.defect import balance
 from physim.solvers.insr.fields import Box, Field, Fourier, Gaussians, Siren
 from physim.solvers.insr.flow import Flow
@@ -217,6 +217,16 @@ def test_gradient_of_the_energy_by_viscosity(scheme: Scheme) -> None:
     assert found == pytest.approx((high - low) / 4e-4, rel=1e-4)
 
 
+def test_the_residual_along_characteristics_knows_no_length_of_step() -> None:
+    box = Box((-2.0,), (2.0,))
+    solver = SolverInsr(Transport([0.25]), Siren(box, 14, 2, 12.0), box)
+    x = torch.linspace(-1.9, 1.9, 200, dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        state = solver.step(solver.initial_state(pulse), None, 2.0)
+    assert state.dt == 2.0, "two and a half widths of the pulse in one step"
+    assert float(solver.residual(state, x).max()) < 0.01
+
+
 def test_of_many_weights_some_move_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     x = scattered(SQUARE, 300, torch.Generator().manual_seed(3)).x
     solver, found = vortex(0.02, width=14), {}
@@ -408,6 +418,9 @@ def test_what_does_not_fit_together_is_refused() -> None:
         vortex(0.0).initial_state()
     with pytest.raises(InputError, match="lower < upper"):
         Box((0.0,), (0.0,))
+    with pytest.raises(InputError, match="conditions that move are those of bodies"):
+        moving = Moved(Siren(SQUARE, 6, 1, 3.0), SQUARE, 0, True, lambda t: torch.tensor([t], dtype=torch.float64))
+        SolverInsr(Transport([0.1, 0.0]), Walled(moving, SQUARE, ((1, 0), (0, 0))), SQUARE)
     with pytest.warns(UserWarning, match="nothing tells the vorticity"):
         SolverInsr(Flow(0.1), Walled(Siren(SQUARE, 6, 1, 3.0), SQUARE, ((1, 1), (1, 1))), SQUARE)
     solver = vortex(0.0, width=6)

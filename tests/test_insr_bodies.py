@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from physim.errors import GradientError, InputError, PhysimError
@@ -18,13 +18,17 @@ from physim.scene.loader import load_scene
 from physim.scene.run import FINAL, FRAMES, field_state, run_scene
 from physim.sim.model import Collider, ColliderKind
 from physim.sim.rollout import rollout
+from physim.sim.state import FieldState
 from physim.sim.trajectory import RolloutFailure
 from physim.solvers.insr.body import Body
 from physim.solvers.insr.conditions import Linear, Walled
 from physim.solvers.insr.fields import Box, Siren
+from physim.solvers.insr.incremental import BodyStepper
 from physim.solvers.insr.maps import Weights
 from physim.solvers.insr.points import quadrature
+from physim.solvers.insr.project import Found
 from physim.solvers.insr.solver import Settings, SolverInsr
+from physim.solvers.insr.steps import Taken
 from physim.solvers.insr.tangent import derivatives
 from physim.view.field_maps import maps_of
 
@@ -236,6 +240,26 @@ def test_energy_that_hides_between_the_points_is_told() -> None:
         body(gel(), width=60)
 
 
+def test_a_long_way_hides_no_strain() -> None:
+    """What a body is judged by does not grow with how far it has fallen."""
+    field = Linear(Siren(BLOCK, 8, 2, 3.0, 2))
+    solver = SolverInsr(Body(gel(), BLOCK, gravity=(0.0, -9.81)), field, BLOCK)
+    bent = 1e-3 * torch.randn(field.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    stepper = solver.stepper
+    assert isinstance(stepper, BodyStepper)
+    found = []
+    for fallen in (0.0, 10.0):
+        flat = bent.clone()
+        # The last weight is what is added to the second displacement.
+        flat[-1] -= fallen
+        taken = Taken(Found(flat, 0.0, 1), moved=0.0, damping=0.0)
+        with torch.no_grad():
+            u = solver.carried(FieldState(flat, flat), torch.zeros(1, 2, dtype=torch.float64))
+            found.append((float(u[0, 1]), stepper._judged(taken, flat, flat, 0.0, 0.1, 0.1)))
+    assert found[0][0] - found[1][0] == pytest.approx(10.0)
+    assert found[1][1] == pytest.approx(found[0][1], rel=1e-4) and found[0][1] > 1e-8
+
+
 def test_a_ball_is_not_leapt_over() -> None:
     """A block on its way to a ball, whose next step would end behind it."""
     box = Box((0.0, 0.0), (0.1, 0.1))
@@ -402,3 +426,7 @@ def test_maps_of_a_run(tmp_path: Path) -> None:
     assert maps_of(folder, across=20).stat().st_size > 1000
     with pytest.raises(InputError, match="not a run folder"):
         maps_of(tmp_path)
+    for frame in (folder / FRAMES).glob("*"):
+        save_file({name: value for name, value in load_file(frame).items() if name != "weights"}, frame)
+    with pytest.raises(InputError, match="earlier version"):
+        maps_of(folder)
