@@ -82,9 +82,9 @@ def maps_of(folder: str | Path, out: str | Path | None = None, *, across: int = 
 
 
 def _maps(solver: SolverInsr) -> list[Map]:
-    left = Map("residual [-]", solver.residual, "magma", logarithmic=True)
-    if isinstance(solver.problem, Body):
-        left = Map("out of balance [-]", solver.residual, "magma", logarithmic=True)
+    elastic = isinstance(solver.problem, Body)
+    left = Map("out of balance [-]" if elastic else "residual [-]", solver.residual, "magma", logarithmic=True)
+    if elastic:
         moved = Map("displacement [m]", lambda s, x: solver.carried(s, x).norm(dim=1))
         return [moved, Map("volume ratio J", lambda s, x: _volume(solver, s, x), "RdBu", middle=1.0), left]
     if not isinstance(solver.problem, Flow):
@@ -106,7 +106,8 @@ def _figure(solver: SolverInsr, states: list[FieldState], across: int) -> Any:
     box, maps = solver.box, _maps(solver)
     size = np.asarray(box.size)[:2]
     counts = [max(2, round(across * s / size.max())) for s in size]
-    axes = [torch.linspace(lo, hi, n, dtype=torch.float64) for lo, hi, n in zip(box.lower, box.upper, counts)]  # noqa: B905
+    corners = zip(box.lower[:2], box.upper[:2], counts, strict=True)
+    axes = [torch.linspace(low, high, n, dtype=torch.float64) for low, high, n in corners]
     x = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2)
     if box.dim == 3:
         x = torch.cat([x, x.new_full((len(x), 1), 0.5 * (box.lower[2] + box.upper[2]))], dim=1)

@@ -73,17 +73,8 @@ def settled(
             with torch.no_grad():
                 state = solver.settle(_apart(solver).initial_state(start))
         except PhysimError as error:
-            rows.append(
-                [
-                    name,
-                    str(solver.field.size),
-                    "",
-                    "",
-                    "",
-                    f"{time.process_time() - began:.1f}",
-                    str(error).split("frequency ")[-1],
-                ]
-            )
+            told = f"{time.process_time() - began:.1f}", str(error).split("frequency ")[-1]
+            rows.append([name, str(solver.field.size), "", "", "", *told])
             continue
         cpu, e = time.process_time() - began, energy(solver, state)
         u = solver.sample(state, given.places)[..., 0]

@@ -138,7 +138,7 @@ def fine_waves() -> None:
         except PhysimError as failure:
             found.append((f"{frequency:g}", str(failure)[:90], "-"))
     show(
-        "Waves finer than the points: a square stretched by half, Linear(Siren 16 x 2)",
+        "Waves finer than the points: a square held at two sides that sags, Linear(Siren 16 x 2)",
         ("frequency", "energy at the points", "at four times as many"),
         found,
     )

@@ -140,10 +140,10 @@ class Body(nn.Module):
         _, stiff = self.tangent(self.deformation(first))
         # dP_ij/dX_j = A_ijkl d2u_k/dX_j dX_l
         bent = torch.stack([torch.stack([q[..., twice[j][k]] for k in range(d)], dim=-1) for j in range(d)], dim=1)
-        terms_of = torch.einsum("nijkl,njkl->nijkl", stiff.unflatten(2, (d, d)).unflatten(1, (d, d)), bent)
+        products = torch.einsum("nijkl,njkl->nijkl", stiff.unflatten(2, (d, d)).unflatten(1, (d, d)), bent)
         weight = self.material.rho0 * self.gravity
-        size = terms_of.abs().sum(dim=(2, 3, 4)).square().sum(dim=1).sqrt() + weight.norm()
-        return terms_of.sum(dim=(2, 3, 4)) + weight, size
+        size = products.abs().sum(dim=(2, 3, 4)).square().sum(dim=1).sqrt() + weight.norm()
+        return products.sum(dim=(2, 3, 4)) + weight, size
 
     def gaps(self, x: Tensor, t: float) -> Tensor:
         """Distance of positions [m], (n, dim), from each obstacle at a time, negative inside, (n, obstacles)."""

@@ -33,6 +33,11 @@ class _Around:
         return self.field.size
 
     @property
+    def dim(self) -> int:
+        """Coordinates that it takes."""
+        return self.field.dim
+
+    @property
     def outputs(self) -> int:
         """Numbers that it gives."""
         return self.field.outputs
@@ -66,11 +71,6 @@ class Walled(_Around):
             raise InputError(
                 f"powers for {len(self.powers)} axes, a box with {self.box.dim}, a field of {self.field.dim}."
             )
-
-    @property
-    def dim(self) -> int:
-        """Coordinates that it takes."""
-        return self.field.dim
 
     def __call__(self, weights: Weights, x: Jet) -> Jet:
         """Factor times field, plus lift."""
@@ -123,7 +123,7 @@ class Periodic(_Around):
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(_Around):
     """What small changes of a field's weights do, as a field of its own: linear in its weights, which begin at zero.
 
     Each weight has a function of space of its own, d field / d weight at the weights that the field begins with. What
@@ -134,28 +134,12 @@ class Linear:
         seed: of the weights that it begins with.
     """
 
-    field: Field
     seed: int = 0
 
     @cached_property
     def first(self) -> Tensor:
         """The weights of the field that is changed."""
         return self.field.start(torch.Generator().manual_seed(self.seed))
-
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return self.field.size
-
-    @property
-    def dim(self) -> int:
-        """Coordinates that it takes."""
-        return self.field.dim
-
-    @property
-    def outputs(self) -> int:
-        """Numbers that it gives."""
-        return self.field.outputs
 
     def start(self, generator: torch.Generator) -> Tensor:
         """Zeros."""
@@ -230,11 +214,6 @@ class Moved(_Around):
     high: bool
     path: Callable[[float], Tensor]
     time: float = 0.0
-
-    @property
-    def dim(self) -> int:
-        """Coordinates that it takes."""
-        return self.field.dim
 
     def __call__(self, weights: Weights, x: Jet) -> Jet:
         """Field plus motion."""

@@ -70,4 +70,6 @@ def share(left: Tensor, before: Balance, after: Balance, points: Points, least: 
     """Root mean square of a residual over that of the equation's terms, or over `least`; 0 where nothing happens."""
     missed = math.sqrt(float((points.weight * left.square().sum(dim=1)).sum()))
     whole = max(terms_of(before, points), terms_of(after, points), least)
-    return 0.0 if whole == 0.0 and missed == 0.0 else missed / whole if whole else math.inf
+    if whole == 0.0:
+        return 0.0 if missed == 0.0 else math.inf
+    return missed / whole
